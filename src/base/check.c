@@ -1,0 +1,12 @@
+#include "base/check.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+void
+check_failed(const char *file, int line, const char *what)
+{
+    fprintf(stderr, "kindred: assertion failed at %s:%d: %s\n", file, line,
+        what);
+    abort();
+}

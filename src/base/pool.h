@@ -1,0 +1,31 @@
+/*
+ * pool.h - a fixed set of threads that run the shards of one loop.
+ *
+ * The work of a call is cut by the caller into shards; which thread runs a
+ * shard is not defined, so a result must not depend on it: reductions combine
+ * per-shard results in shard order. A pool serves one call at a time (callers
+ * queue on its lock). The calling thread works too, so a pool of 1 thread
+ * starts none.
+ */
+#ifndef BASE_POOL_H
+#define BASE_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include "base/err.h"
+
+struct pool;
+
+/* Work on shard shard_i of n_shards; thread_i < pool_threads names scratch. */
+typedef void pool_fn(void *arg, size_t shard_i, size_t thread_i);
+
+/* idle: run the threads (not the caller) under SCHED_IDLE where allowed. */
+enum err pool_new(struct pool **out, size_t n_threads, bool idle) NODISCARD;
+void pool_free(struct pool *pool);
+size_t pool_threads(const struct pool *pool); /* NULL counts as 1 */
+
+/* Run fn for every shard and return when all are done. A NULL pool runs them
+   in the caller, in order. */
+void pool_run(struct pool *pool, size_t n_shards, pool_fn *fn, void *arg);
+
+#endif
