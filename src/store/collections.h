@@ -83,10 +83,11 @@ enum err collections_see_pairs(
 typedef enum err alias_row_fn(
     void *ctx, struct store_text alias, struct store_text collection);
 
-/* Point an alias to a collection, new or not. ERR_EXISTS when a collection
-   has that name, ERR_NOT_FOUND when the collection is missing. */
+/* Point an alias to a collection, new or not (created tells; may be NULL).
+   ERR_EXISTS when a collection has that name, ERR_NOT_FOUND when the
+   collection is missing. */
 enum err aliases_put(struct db *db, struct store_text alias, int64_t collection,
-    int64_t now_ms) NODISCARD;
+    int64_t now_ms, bool *created) NODISCARD;
 /* ERR_NOT_FOUND. */
 enum err aliases_delete(struct db *db, struct store_text alias) NODISCARD;
 /* Name of the collection that the alias points to; ERR_NOT_FOUND. */

@@ -44,6 +44,7 @@ struct generation_new {
     struct store_text config; /* JSON text of the encoder */
     struct store_text report; /* JSON text or absent */
     uint64_t seed;
+    int64_t job;        /* that makes it, 0: none */
     int64_t pairs_upto; /* highest pair id that was collected for it */
 };
 
@@ -63,6 +64,7 @@ struct generation_row {
     struct store_text config;
     struct store_text report; /* absent until set */
     uint64_t seed;
+    int64_t job; /* that made it, 0: none */
     int64_t pairs_upto;
     int64_t judge_uses; /* rounds that have looked at the judge split so far */
     int64_t created_ms;

@@ -33,6 +33,7 @@ struct job_row {
     struct store_text phase;  /* or absent */
     double progress;          /* 0..1 */
     struct store_text params; /* JSON text or absent */
+    struct store_text curve;  /* JSON text: loss curve; or absent */
     struct store_text resume; /* JSON text: where to go on; or absent */
     struct store_text result; /* JSON text or absent */
     struct store_text error;  /* a sentence or absent */
@@ -55,7 +56,7 @@ enum err jobs_create(struct db *db, const struct job_row *row, bool only,
 struct job_update {
     enum job_state state;
     double progress;
-    struct store_text phase, resume, result, error;
+    struct store_text phase, curve, resume, result, error;
 };
 
 /* Sets started_ms on the first RUNNING and finished_ms on a final state.

@@ -37,8 +37,9 @@ struct pair_put {
     struct store_text positive_id, positive_text; /* exactly one present */
     struct store_text negatives;                  /* JSON text or absent */
     struct store_text group;                      /* or absent */
-    uint64_t group_hash;                          /* what the split came from */
-    double weight;                                /* > 0 */
+    struct store_text origin; /* "api", "feedback", ...; or absent */
+    uint64_t group_hash;      /* what the split came from */
+    double weight;            /* > 0 */
     enum pair_split split;
     enum pair_reason reason; /* not NONE: stored as set aside at once */
 };
@@ -56,6 +57,7 @@ struct pair_row {
     struct store_text positive_id, positive_text;
     struct store_text negatives;
     struct store_text group;
+    struct store_text origin;
     uint64_t group_hash;
     double weight;
     enum pair_split split;
@@ -104,7 +106,8 @@ struct pair_counts {
     int64_t active[PAIR_SPLITS];
     int64_t active_new[PAIR_SPLITS]; /* id over since_pair */
     int64_t set_aside;
-    int64_t last_pair; /* the highest id, 0 when none */
+    int64_t judge_groups; /* distinct group_hash of the active judge split */
+    int64_t last_pair;    /* the highest id, 0 when none */
 };
 
 /* Counts over the collection's pairs from an index: about 10 ms a 100,000. */

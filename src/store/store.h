@@ -175,6 +175,7 @@ struct store_stats {
     int64_t file_bytes; /* database file */
     int64_t log_bytes;  /* write-ahead log, as of the last commit */
     bool read_only;
+    bool disk_full; /* the last operation to end met a full disk */
     int schema_version;
 };
 
