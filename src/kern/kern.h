@@ -1,0 +1,143 @@
+/*
+ * kern.h - the inner loops, as one table per instruction set.
+ *
+ * kern_init picks the fastest table that this processor has and whose
+ * self-test agrees with the scalar reference; after it, `kern()` is constant.
+ * A table is a whole: no entry is NULL. Kernels never allocate, never fail,
+ * take unaligned pointers, and accept n = 0. Float reductions accumulate in
+ * several float lanes: |error| <= n * 2^-23 * sum |a_i b_i| is the stated
+ * bound of each; nothing may depend on the bits of one table.
+ *
+ * Integer codes of the vector scan
+ * --------------------------------
+ * A row is coded in bytes -127..127, a query in -query_max..query_max, both
+ * padded with zeros to a multiple of KERN_CODE_ALIGN dims. Rows stand in
+ * blocks of KERN_BLOCK_ROWS, transposed by fours: byte d of row r of a block
+ * is at (d / 4) * 4 * KERN_BLOCK_ROWS + 4 * r + d % 4, stored as code + 128, so
+ * that every lane of a vector register works for a row of its own and one
+ * unsigned-by-signed multiply-add takes it as it is. The 128 is taken off again
+ * by the sums that kern_scan_prepare puts behind a query.
+ *
+ * The AVX2 table adds products in 16 bits. Its pairs fit because 2 * 255 * 64 <
+ * 2^15, its sums because 16-bit addition is modular and the true sum over a
+ * *stripe* is small: a stripe is dims {i, i + 1, i + 4, i + 5, ..., i + 61}
+ * of 64 (i = 0 or 2 modulo 64), and by Cauchy-Schwarz its part of the dot is at
+ * most KERN_ROW_NORM * query_norm < 2^15, where a row's codes have at most the
+ * first as Euclidean norm over every stripe, and a query's the second.
+ * kern_stripe_norm2 is the check; a coder that finds a longer stripe takes
+ * a larger step.
+ */
+#ifndef KERN_KERN_H
+#define KERN_KERN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define KERN_CODE_ALIGN 16
+#define KERN_BLOCK_ROWS 16
+#define KERN_ROW_MAX 127  /* codes of a row */
+#define KERN_ROW_NORM 256 /* norm of a row's codes over a stripe */
+#define KERN_SEG_DIMS 64  /* dims that hold two stripes */
+
+/* n dims, rounded up to KERN_CODE_ALIGN */
+#define KERN_CODE_DIMS(n)                                                      \
+    (((n) + KERN_CODE_ALIGN - 1) / KERN_CODE_ALIGN * KERN_CODE_ALIGN)
+/* Bytes of a prepared query of n dims (n a multiple of KERN_CODE_ALIGN). */
+#define KERN_QUERY_BYTES(n)                                                    \
+    ((n) + 4 * (1 + ((n) + KERN_SEG_DIMS - 1) / KERN_SEG_DIMS))
+
+struct kern_adamw {
+    float lr;           /* learning rate of this step */
+    float beta1, beta2; /* decay of the moments */
+    float eps;
+    float weight_decay; /* decoupled: p -= lr * weight_decay * p */
+    float correct1;     /* 1 / (1 - beta1^t) */
+    float correct2;     /* 1 / (1 - beta2^t) */
+};
+
+/* What kern.select does with the dots of one query. The value of row r is
+   v_r = dots[r] * scale[r] * q_scale, in float. */
+struct kern_select {
+    float q_scale;
+    float threshold; /* rows with v_r >= threshold are listed */
+    float shift;
+    float inv_temperature; /* 0: no sum is wanted */
+};
+
+struct kern {
+    const char *name; /* "scalar", "avx2", "avx512vnni" */
+    int query_max;    /* largest code of a query for this table's scan */
+    int query_norm;   /* largest norm of a query's codes over a stripe */
+
+    /* sum a_i b_i, float accumulation */
+    float (*dot_f32)(const float *a, const float *b, size_t n);
+    /* sum a_i b_i in double: products exact, error <= n 2^-53 sum |a_i b_i| */
+    double (*dot_f64)(const float *a, const float *b, size_t n);
+    /* y_i += a x_i */
+    void (*axpy)(float *y, float a, const float *x, size_t n);
+    /* y_i += sum_r w_r * rows[idx_r * stride + i], r < n_rows: a gathered,
+       weighted sum of rows (accumulated); prefetches the rows ahead */
+    void (*gather)(float *y, const float *rows, size_t stride,
+        const uint32_t *idx, const float *w, size_t n_rows, size_t n);
+    /* y_i *= a */
+    void (*scale)(float *y, float a, size_t n);
+    /* max |x_i|, 0 for n = 0 */
+    float (*absmax)(const float *x, size_t n);
+    /* code_i = x_i * inv_step rounded to nearest even, clamped to +-max;
+       max <= 127; bytes n to n_padded become 0 */
+    void (*quantize)(int8_t *code, const float *x, float inv_step, int max,
+        size_t n, size_t n_padded);
+    /* out[q * out_stride + r] = sum_i query_q[i] * row_r[i], exact, for every
+       row r of n_blocks blocks; n a multiple of KERN_CODE_ALIGN, n <= 65,536;
+       queries prepared, KERN_QUERY_BYTES(n) apart. Queries are blocked in
+       registers. */
+    void (*scan)(int32_t *out, size_t out_stride, const uint8_t *blocks,
+        size_t n_blocks, const uint8_t *queries, size_t n_queries, size_t n);
+    /* Over r < n: list the rows of threshold and above, ascending, in rows
+       [n]; return how many. *sum (may be NULL when inv_temperature is 0) is
+       set to sum_r exp((v_r - shift) * inv_temperature), the argument
+       clamped to [-87, 87], relative error <= 1e-5 per term beyond that of
+       the argument's rounding (4 * 2^-24 of |v_r| + |shift|, times
+       inv_temperature). */
+    size_t (*select)(uint32_t *rows, double *sum, const int32_t *dots,
+        const float *scale, size_t n, const struct kern_select *opt);
+    /* x_i = exp(x_i - shift), returns the sum in float lanes; relative error
+       of a term <= 1e-5; arguments below -87 give 0; x_i - shift <= 87 */
+    float (*exp_shift)(float *x, float shift, size_t n);
+    /* max x_i; -inf for n = 0 */
+    float (*max)(const float *x, size_t n);
+    /* one AdamW step on n parameters p with gradient g and moments m, v
+       (Loshchilov & Hutter 2019, arXiv:1711.05101, alg. 2) */
+    void (*adamw)(float *p, const float *g, float *m, float *v, size_t n,
+        const struct kern_adamw *opt);
+};
+
+/* Choose the table; once, before threads start. KINDRED_KERNELS=NAME in the
+   environment asks for one table (tests); an unknown or unsupported one is
+   ignored with a warning. */
+void kern_init(void);
+
+/* The chosen table (scalar before kern_init). */
+const struct kern *kern(void);
+
+/* Table i that this processor can run and whose self-test passed, scalar at
+   0; NULL past the last. For tests and benchmarks. */
+const struct kern *kern_available(size_t i);
+
+/* 0 when the table agrees with the scalar reference on the self-test's
+   inputs, else the 1-based number of the first entry that differs. */
+int kern_self_test(const struct kern *table);
+
+/* The largest squared norm of the codes over a stripe; n as for scan. */
+int32_t kern_stripe_norm2(const int8_t *code, size_t n);
+
+/* Behind the n codes at the start of query, write the sums that scan needs. */
+void kern_scan_prepare(uint8_t *query, size_t n);
+
+/* Put the codes [n] of a row into its block, or (NULL) zeros. */
+void kern_block_put(uint8_t *block, size_t row, const int8_t *code, size_t n);
+/* Copy a row's bytes from one place to another. */
+void kern_block_move(uint8_t *to_block, size_t to_row,
+    const uint8_t *from_block, size_t from_row, size_t n);
+
+#endif

@@ -1,0 +1,550 @@
+/*
+ * kern_avx2.c - the table for AVX2 and FMA. Compiled with -mavx2 -mfma.
+ *
+ * The scan is 2 vpmaddubsw and 2 vpaddw a cycle at best (64 products), so
+ * everything else is kept out of its way: twelve accumulators stay in registers
+ * (two vectors of eight rows by six queries), a query costs one broadcast load
+ * for two multiplications, and sums stay in 16 bits over a segment of 64 dims
+ * (kern.h says why they fit), so that widening is one step in sixteen.
+ */
+#include "kern/tables.h"
+
+#ifdef __AVX2__
+
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#define EXP_ARG_MAX 87.0f
+
+/* --- reductions ----------------------------------------------------------- */
+
+static float
+sum_ps(__m256 v)
+{
+    __m128 s =
+        _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    s = _mm_add_ss(s, _mm_movehdup_ps(s));
+    return _mm_cvtss_f32(s);
+}
+
+static double
+sum_pd(__m256d v)
+{
+    __m128d s =
+        _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+
+    return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
+}
+
+/* Lanes below n of 8: all ones. */
+static __m256i
+mask_of(size_t n)
+{
+    return _mm256_cmpgt_epi32(
+        _mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+static float
+dot_f32(const float *a, const float *b, size_t n)
+{
+    __m256 s0 = _mm256_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
+    size_t i = 0;
+
+    for (; i + 32 <= n; i += 32) {
+        s0 =
+            _mm256_fmadd_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i), s0);
+        s1 = _mm256_fmadd_ps(
+            _mm256_loadu_ps(a + i + 8), _mm256_loadu_ps(b + i + 8), s1);
+        s2 = _mm256_fmadd_ps(
+            _mm256_loadu_ps(a + i + 16), _mm256_loadu_ps(b + i + 16), s2);
+        s3 = _mm256_fmadd_ps(
+            _mm256_loadu_ps(a + i + 24), _mm256_loadu_ps(b + i + 24), s3);
+    }
+    for (; i + 8 <= n; i += 8)
+        s0 =
+            _mm256_fmadd_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i), s0);
+    if (i < n) {
+        __m256i m = mask_of(n - i);
+
+        s1 = _mm256_fmadd_ps(
+            _mm256_maskload_ps(a + i, m), _mm256_maskload_ps(b + i, m), s1);
+    }
+    return sum_ps(_mm256_add_ps(_mm256_add_ps(s0, s1), _mm256_add_ps(s2, s3)));
+}
+
+static __m256d
+madd_pd(const float *a, const float *b, __m256d s)
+{
+    return _mm256_fmadd_pd(
+        _mm256_cvtps_pd(_mm_loadu_ps(a)), _mm256_cvtps_pd(_mm_loadu_ps(b)), s);
+}
+
+static double
+dot_f64(const float *a, const float *b, size_t n)
+{
+    __m256d s0 = _mm256_setzero_pd(), s1 = s0, s2 = s0, s3 = s0;
+    size_t i = 0;
+
+    for (; i + 16 <= n; i += 16) {
+        s0 = madd_pd(a + i, b + i, s0);
+        s1 = madd_pd(a + i + 4, b + i + 4, s1);
+        s2 = madd_pd(a + i + 8, b + i + 8, s2);
+        s3 = madd_pd(a + i + 12, b + i + 12, s3);
+    }
+    for (; i + 4 <= n; i += 4)
+        s0 = madd_pd(a + i, b + i, s0);
+
+    double tail = 0.0;
+
+    for (; i < n; i++)
+        tail += (double)a[i] * (double)b[i];
+    return tail +
+           sum_pd(_mm256_add_pd(_mm256_add_pd(s0, s1), _mm256_add_pd(s2, s3)));
+}
+
+static float
+absmax(const float *x, size_t n)
+{
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    __m256 m0 = _mm256_setzero_ps(), m1 = m0;
+    size_t i = 0;
+
+    for (; i + 16 <= n; i += 16) {
+        m0 = _mm256_max_ps(m0, _mm256_andnot_ps(sign, _mm256_loadu_ps(x + i)));
+        m1 = _mm256_max_ps(
+            m1, _mm256_andnot_ps(sign, _mm256_loadu_ps(x + i + 8)));
+    }
+    m0 = _mm256_max_ps(m0, m1);
+
+    float lane[8];
+    float m = 0.0f;
+
+    _mm256_storeu_ps(lane, m0);
+    for (size_t l = 0; l < 8; l++)
+        m = lane[l] > m ? lane[l] : m;
+    for (; i < n; i++)
+        m = fabsf(x[i]) > m ? fabsf(x[i]) : m;
+    return m;
+}
+
+static float
+max(const float *x, size_t n)
+{
+    __m256 m0 = _mm256_set1_ps(-INFINITY);
+    size_t i = 0;
+
+    for (; i + 8 <= n; i += 8)
+        m0 = _mm256_max_ps(m0, _mm256_loadu_ps(x + i));
+
+    float lane[8];
+    float m = -INFINITY;
+
+    _mm256_storeu_ps(lane, m0);
+    for (size_t l = 0; l < 8; l++)
+        m = lane[l] > m ? lane[l] : m;
+    for (; i < n; i++)
+        m = x[i] > m ? x[i] : m;
+    return m;
+}
+
+/* --- elementwise ---------------------------------------------------------- */
+
+static void
+axpy(float *y, float a, const float *x, size_t n)
+{
+    __m256 va = _mm256_set1_ps(a);
+    size_t i = 0;
+
+    for (; i + 16 <= n; i += 16) {
+        __m256 y0 =
+            _mm256_fmadd_ps(va, _mm256_loadu_ps(x + i), _mm256_loadu_ps(y + i));
+        __m256 y1 = _mm256_fmadd_ps(
+            va, _mm256_loadu_ps(x + i + 8), _mm256_loadu_ps(y + i + 8));
+
+        _mm256_storeu_ps(y + i, y0);
+        _mm256_storeu_ps(y + i + 8, y1);
+    }
+    for (; i < n; i++)
+        y[i] = fmaf(a, x[i], y[i]);
+}
+
+/* Columns [i, i + 64) of a gather: eight accumulators over all rows. */
+static void
+gather_64(float *y, const float *rows, size_t stride, const uint32_t *idx,
+    const float *w, size_t n_rows)
+{
+    __m256 s[8];
+
+    for (size_t l = 0; l < 8; l++)
+        s[l] = _mm256_loadu_ps(y + 8 * l);
+    for (size_t r = 0; r < n_rows; r++) {
+        const float *row = rows + (size_t)idx[r] * stride;
+        __m256 wr = _mm256_set1_ps(w[r]);
+
+        if (r + 4 < n_rows) {
+            const char *ahead =
+                (const char *)(rows + (size_t)idx[r + 4] * stride);
+
+            for (size_t line = 0; line < 256; line += 64)
+                _mm_prefetch(ahead + line, _MM_HINT_T0);
+        }
+        for (size_t l = 0; l < 8; l++)
+            s[l] = _mm256_fmadd_ps(wr, _mm256_loadu_ps(row + 8 * l), s[l]);
+    }
+    for (size_t l = 0; l < 8; l++)
+        _mm256_storeu_ps(y + 8 * l, s[l]);
+}
+
+/* Rows of 64 columns at a time keep the sums in registers; the first sweep
+   also asks for the whole of the rows that come. */
+static void
+gather(float *y, const float *rows, size_t stride, const uint32_t *idx,
+    const float *w, size_t n_rows, size_t n)
+{
+    size_t i = 0;
+
+    for (; i + 64 <= n; i += 64)
+        gather_64(y + i, rows + i, stride, idx, w, n_rows);
+    if (i < n)
+        for (size_t r = 0; r < n_rows; r++)
+            axpy(y + i, w[r], rows + (size_t)idx[r] * stride + i, n - i);
+}
+
+static void
+scale(float *y, float a, size_t n)
+{
+    __m256 va = _mm256_set1_ps(a);
+    size_t i = 0;
+
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(y + i, _mm256_mul_ps(va, _mm256_loadu_ps(y + i)));
+    for (; i < n; i++)
+        y[i] *= a;
+}
+
+static __m256i
+round_8(const float *x, __m256 inv_step, __m256 limit)
+{
+    __m256 v = _mm256_mul_ps(_mm256_loadu_ps(x), inv_step);
+
+    v = _mm256_max_ps(v, _mm256_sub_ps(_mm256_setzero_ps(), limit));
+    return _mm256_cvtps_epi32(_mm256_min_ps(v, limit));
+}
+
+static void
+quantize(int8_t *code, const float *x, float inv_step, int code_max, size_t n,
+    size_t n_padded)
+{
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    __m256 vs = _mm256_set1_ps(inv_step);
+    __m256 limit = _mm256_set1_ps((float)code_max);
+    size_t i = 0;
+
+    for (; i + 32 <= n; i += 32) {
+        __m256i lo = _mm256_packs_epi32(
+            round_8(x + i, vs, limit), round_8(x + i + 8, vs, limit));
+        __m256i hi = _mm256_packs_epi32(
+            round_8(x + i + 16, vs, limit), round_8(x + i + 24, vs, limit));
+        __m256i bytes = _mm256_packs_epi16(lo, hi);
+
+        _mm256_storeu_si256((__m256i *)(void *)(code + i),
+            _mm256_permutevar8x32_epi32(bytes, order));
+    }
+    for (; i < n; i++) {
+        float v = x[i] * inv_step;
+
+        v = v > (float)code_max ? (float)code_max : v;
+        v = v < -(float)code_max ? -(float)code_max : v;
+        code[i] = (int8_t)_mm_cvtss_si32(_mm_set_ss(v));
+    }
+    if (n_padded > n)
+        memset(code + n, 0, n_padded - n);
+}
+
+static void
+adamw(float *p, const float *g, float *m, float *v, size_t n,
+    const struct kern_adamw *opt)
+{
+    float keep1 = 1.0f - opt->beta1;
+    float keep2 = 1.0f - opt->beta2;
+    float decay = 1.0f - opt->lr * opt->weight_decay;
+    float rate = opt->lr * opt->correct1;
+    size_t i = 0;
+
+    for (; i + 8 <= n; i += 8) {
+        __m256 gi = _mm256_loadu_ps(g + i);
+        __m256 mi = _mm256_mul_ps(_mm256_set1_ps(keep1), gi);
+        __m256 vi = _mm256_mul_ps(_mm256_set1_ps(keep2), _mm256_mul_ps(gi, gi));
+
+        mi = _mm256_fmadd_ps(
+            _mm256_set1_ps(opt->beta1), _mm256_loadu_ps(m + i), mi);
+        vi = _mm256_fmadd_ps(
+            _mm256_set1_ps(opt->beta2), _mm256_loadu_ps(v + i), vi);
+        _mm256_storeu_ps(m + i, mi);
+        _mm256_storeu_ps(v + i, vi);
+
+        __m256 root =
+            _mm256_sqrt_ps(_mm256_mul_ps(vi, _mm256_set1_ps(opt->correct2)));
+        __m256 step = _mm256_div_ps(_mm256_mul_ps(_mm256_set1_ps(rate), mi),
+            _mm256_add_ps(root, _mm256_set1_ps(opt->eps)));
+
+        _mm256_storeu_ps(p + i, _mm256_fmsub_ps(_mm256_set1_ps(decay),
+                                    _mm256_loadu_ps(p + i), step));
+    }
+    for (; i < n; i++) {
+        m[i] = opt->beta1 * m[i] + keep1 * g[i];
+        v[i] = opt->beta2 * v[i] + keep2 * g[i] * g[i];
+        p[i] = decay * p[i] -
+               rate * m[i] / (sqrtf(v[i] * opt->correct2) + opt->eps);
+    }
+}
+
+/* --- the exponential ------------------------------------------------------ */
+
+/* 2^x for |x| <= 126: the nearest integer goes into the exponent, the rest,
+   |f| <= 1/2, into a polynomial of degree 5 with relative error 3e-7 (the
+   Taylor terms of f ln 2, the last two moved by a minimax fit). */
+static __m256
+exp2_ps(__m256 x)
+{
+    const __m256 magic = _mm256_set1_ps(12582912.0f); /* 1.5 * 2^23 */
+    __m256 t = _mm256_add_ps(x, magic);
+    __m256 f = _mm256_sub_ps(x, _mm256_sub_ps(t, magic));
+    __m256 p = _mm256_set1_ps(1.3398874e-3f);
+
+    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(9.6184373e-3f));
+    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(5.5503324e-2f));
+    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(2.4022648e-1f));
+    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(6.9314720e-1f));
+    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(1.0f));
+
+    __m256i e = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
+
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), e));
+}
+
+#define LOG2_E 1.44269504f
+
+static __m256
+clamp_arg(__m256 x)
+{
+    x = _mm256_max_ps(x, _mm256_set1_ps(-EXP_ARG_MAX * LOG2_E));
+    return _mm256_min_ps(x, _mm256_set1_ps(EXP_ARG_MAX * LOG2_E));
+}
+
+static __m256
+exp_shift_8(__m256 x, __m256 shift)
+{
+    __m256 arg = _mm256_sub_ps(x, shift);
+    __m256 keep = _mm256_cmp_ps(arg, _mm256_set1_ps(-EXP_ARG_MAX), _CMP_GE_OQ);
+    /* the product is at most 126, its rounding 4e-6: within the bound */
+    arg = _mm256_mul_ps(arg, _mm256_set1_ps(LOG2_E));
+    return _mm256_and_ps(keep, exp2_ps(clamp_arg(arg)));
+}
+
+static float
+exp_shift(float *x, float shift, size_t n)
+{
+    __m256 s0 = _mm256_setzero_ps(), s1 = s0;
+    __m256 vs = _mm256_set1_ps(shift);
+    size_t i = 0;
+
+    for (; i + 16 <= n; i += 16) {
+        __m256 e0 = exp_shift_8(_mm256_loadu_ps(x + i), vs);
+        __m256 e1 = exp_shift_8(_mm256_loadu_ps(x + i + 8), vs);
+
+        _mm256_storeu_ps(x + i, e0);
+        _mm256_storeu_ps(x + i + 8, e1);
+        s0 = _mm256_add_ps(s0, e0);
+        s1 = _mm256_add_ps(s1, e1);
+    }
+    for (; i < n; i += 8) {
+        __m256i m = mask_of(n - i);
+        __m256 e = exp_shift_8(_mm256_maskload_ps(x + i, m), vs);
+
+        e = _mm256_and_ps(e, _mm256_castsi256_ps(m));
+        _mm256_maskstore_ps(x + i, m, e);
+        s0 = _mm256_add_ps(s0, e);
+    }
+    return sum_ps(_mm256_add_ps(s0, s1));
+}
+
+/* --- the scan ------------------------------------------------------------- */
+
+#define Q_TILE 6
+
+static __m256i
+load_si(const uint8_t *p)
+{
+    return _mm256_loadu_si256((const __m256i *)(const void *)p);
+}
+
+static __m256i
+broadcast_4(const uint8_t *p)
+{
+    int32_t v;
+
+    memcpy(&v, p, 4);
+    return _mm256_set1_epi32(v);
+}
+
+/* One block of 16 rows by q queries: inlined with q constant, so that the
+   arrays are registers. */
+static inline __attribute__((always_inline)) void
+scan_tile(int32_t *out, size_t out_stride, const uint8_t *block,
+    const uint8_t *queries, size_t query_stride, size_t n, const size_t q)
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i wide[Q_TILE][2];
+
+    for (size_t seg = 0; seg < n; seg += KERN_SEG_DIMS) {
+        size_t end = seg + KERN_SEG_DIMS < n ? seg + KERN_SEG_DIMS : n;
+        __m256i acc[Q_TILE][2];
+
+        for (size_t k = 0; k < q; k++) {
+            acc[k][0] = acc[k][1] = broadcast_4(
+                queries + k * query_stride + n + 4 + seg / KERN_SEG_DIMS * 4);
+        }
+        for (size_t d = seg; d < end; d += KERN_CODE_ALIGN) {
+#pragma GCC unroll 4
+            for (size_t e = 0; e < KERN_CODE_ALIGN; e += 4) {
+                __m256i r0 = load_si(block + (d + e) * KERN_BLOCK_ROWS);
+                __m256i r1 = load_si(block + (d + e) * KERN_BLOCK_ROWS + 32);
+
+                for (size_t k = 0; k < q; k++) {
+                    __m256i v = broadcast_4(queries + k * query_stride + d + e);
+
+                    acc[k][0] = _mm256_add_epi16(
+                        acc[k][0], _mm256_maddubs_epi16(r0, v));
+                    acc[k][1] = _mm256_add_epi16(
+                        acc[k][1], _mm256_maddubs_epi16(r1, v));
+                }
+            }
+        }
+        for (size_t k = 0; k < q; k++) {
+            for (size_t h = 0; h < 2; h++) {
+                __m256i s = _mm256_madd_epi16(acc[k][h], ones);
+
+                wide[k][h] = seg == 0 ? s : _mm256_add_epi32(wide[k][h], s);
+            }
+        }
+    }
+    for (size_t k = 0; k < q; k++) {
+        int32_t *dst = out + k * out_stride;
+
+        _mm256_storeu_si256((__m256i *)(void *)dst, wide[k][0]);
+        _mm256_storeu_si256((__m256i *)(void *)(dst + 8), wide[k][1]);
+    }
+}
+
+static void
+scan(int32_t *out, size_t out_stride, const uint8_t *blocks, size_t n_blocks,
+    const uint8_t *queries, size_t n_queries, size_t n)
+{
+    size_t stride = KERN_QUERY_BYTES(n);
+
+    if (n == 0)
+        return;
+    for (size_t b = 0; b < n_blocks; b++) {
+        const uint8_t *block = blocks + b * n * KERN_BLOCK_ROWS;
+        const uint8_t *query = queries;
+        int32_t *dst = out + b * KERN_BLOCK_ROWS;
+        size_t left = n_queries;
+
+        for (; left >= Q_TILE; left -= Q_TILE) {
+            scan_tile(dst, out_stride, block, query, stride, n, Q_TILE);
+            query += Q_TILE * stride;
+            dst += Q_TILE * out_stride;
+        }
+        switch (left) {
+        case 5:
+            scan_tile(dst, out_stride, block, query, stride, n, 5);
+            break;
+        case 4:
+            scan_tile(dst, out_stride, block, query, stride, n, 4);
+            break;
+        case 3:
+            scan_tile(dst, out_stride, block, query, stride, n, 3);
+            break;
+        case 2:
+            scan_tile(dst, out_stride, block, query, stride, n, 2);
+            break;
+        case 1:
+            scan_tile(dst, out_stride, block, query, stride, n, 1);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+static size_t
+select_rows(uint32_t *rows, double *sum, const int32_t *dots,
+    const float *row_scale, size_t n, const struct kern_select *opt)
+{
+    __m256 q_scale = _mm256_set1_ps(opt->q_scale);
+    __m256 threshold = _mm256_set1_ps(opt->threshold);
+    __m256 shift = _mm256_set1_ps(opt->shift);
+    __m256 mul = _mm256_set1_ps(opt->inv_temperature * LOG2_E);
+    int want_sum = opt->inv_temperature > 0.0f;
+    __m256d total = _mm256_setzero_pd();
+    size_t n_rows = 0;
+
+    for (size_t r = 0; r < n;) {
+        /* float sums over at most 512 rows, 64 to a lane */
+        size_t end = n - r > 512 ? r + 512 : n;
+        __m256 part = _mm256_setzero_ps();
+
+        for (; r < end; r += 8) {
+            __m256i m = mask_of(end - r < 8 ? end - r : 8);
+            __m256 v = _mm256_cvtepi32_ps(
+                _mm256_maskload_epi32((const int *)dots + r, m));
+
+            v = _mm256_mul_ps(v, _mm256_maskload_ps(row_scale + r, m));
+            v = _mm256_mul_ps(v, q_scale);
+
+            __m256 over = _mm256_cmp_ps(v, threshold, _CMP_GE_OQ);
+            unsigned bits = (unsigned)_mm256_movemask_ps(
+                _mm256_and_ps(over, _mm256_castsi256_ps(m)));
+
+            for (; bits != 0; bits &= bits - 1)
+                rows[n_rows++] = (uint32_t)r + (uint32_t)__builtin_ctz(bits);
+            if (want_sum) {
+                __m256 arg = _mm256_mul_ps(_mm256_sub_ps(v, shift), mul);
+
+                part =
+                    _mm256_add_ps(part, _mm256_and_ps(exp2_ps(clamp_arg(arg)),
+                                            _mm256_castsi256_ps(m)));
+            }
+        }
+        total = _mm256_add_pd(
+            total, _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(part)),
+                       _mm256_cvtps_pd(_mm256_extractf128_ps(part, 1))));
+    }
+    if (want_sum)
+        *sum = sum_pd(total);
+    return n_rows;
+}
+
+const struct kern kern_avx2 = {
+    .name = "avx2",
+    .query_max = 64,
+    .query_norm = 127,
+    .dot_f32 = dot_f32,
+    .dot_f64 = dot_f64,
+    .axpy = axpy,
+    .gather = gather,
+    .scale = scale,
+    .absmax = absmax,
+    .quantize = quantize,
+    .scan = scan,
+    .select = select_rows,
+    .exp_shift = exp_shift,
+    .max = max,
+    .adamw = adamw,
+};
+
+#endif
