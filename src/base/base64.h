@@ -24,7 +24,7 @@ void base64_encode(struct buf *out, const void *bytes, size_t n);
  *
  * ERR_SYNTAX, or ERR_TOO_LARGE when more than max bytes would come.
  */
-enum err base64_decode(const char *s, size_t len, void *out, size_t max,
-    size_t *n) NODISCARD;
+enum err base64_decode(
+    const char *s, size_t len, void *out, size_t max, size_t *n) NODISCARD;
 
 #endif

@@ -367,8 +367,7 @@ find_digits(double v, uint64_t *digits, int *power)
         *digits = (uint64_t)(v * pow10_table[k] + 0.5);
         back = (double)*digits / pow10_table[k];
         memcpy(&bits, &back, sizeof(bits));
-        if ((float)back == (float)v &&
-            (bits & 0x1fffffff) != 0x10000000) {
+        if ((float)back == (float)v && (bits & 0x1fffffff) != 0x10000000) {
             *power = k;
             return true;
         }

@@ -6,7 +6,7 @@
 void
 check_failed(const char *file, int line, const char *what)
 {
-    fprintf(stderr, "kindred: assertion failed at %s:%d: %s\n", file, line,
-        what);
+    fprintf(
+        stderr, "kindred: assertion failed at %s:%d: %s\n", file, line, what);
     abort();
 }

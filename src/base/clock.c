@@ -44,6 +44,6 @@ clock_sleep_ms(int64_t ms)
         until.tv_sec++;
     }
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) ==
-        EINTR) {
+           EINTR) {
     }
 }

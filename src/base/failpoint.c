@@ -11,7 +11,7 @@
 #include <string.h>
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static char wanted[64];       /* "" means none */
+static char wanted[64];        /* "" means none */
 static _Atomic long long left; /* passes until the kill */
 
 static void

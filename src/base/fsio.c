@@ -196,8 +196,7 @@ fsio_write_atomic(
     if (len < 0 || (size_t)len >= sizeof(beside)) {
         return fault_set(fault, ERR_INVALID, "", "a path is too long");
     }
-    fd = open_retry(
-        beside, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
+    fd = open_retry(beside, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
     if (fd < 0) {
         return refuse(fault, "create", beside);
     }

@@ -15,8 +15,8 @@
 
 /* Append the whole file to out; ERR_TOO_LARGE past out's maximum. On failure
    out is as long as it was (and not failed). */
-enum err fsio_read(const char *path, struct buf *out,
-    struct fault *fault) NODISCARD;
+enum err fsio_read(
+    const char *path, struct buf *out, struct fault *fault) NODISCARD;
 
 /* Write beside (PATH.tmp, mode 0600), fsync, rename over path, fsync the
    folder. Until the rename the old file is untouched, and after OK the new one

@@ -38,7 +38,7 @@ static bool
 is_on(enum log_level level)
 {
     return (int)level <=
-        atomic_load_explicit(&log_level_now, memory_order_relaxed);
+           atomic_load_explicit(&log_level_now, memory_order_relaxed);
 }
 
 /* "2026-01-31T23:59:59.123Z" */
@@ -94,10 +94,8 @@ escape_json(char *out, const char *s, size_t len)
     return n;
 }
 
-static void
-log_vwrite(
-    enum log_level level, const char *module, const char *fmt, va_list ap)
-    PRINTF_LIKE(3, 0);
+static void log_vwrite(enum log_level level, const char *module,
+    const char *fmt, va_list ap) PRINTF_LIKE(3, 0);
 
 static void
 log_vwrite(

@@ -64,7 +64,7 @@ struct pool {
     _Atomic bool stop;
 };
 
-#define TICKET_LEFT(t) ((t) & UINT64_C(0xffffffff))
+#define TICKET_LEFT(t) ((t)&UINT64_C(0xffffffff))
 #define TICKET_CALL ((uint64_t)1 << 32)
 
 /* Claim and run one shard; false when none is left. */
@@ -76,11 +76,9 @@ work_once(struct pool *pool, size_t thread_i)
     while (TICKET_LEFT(ticket) > 0) {
         pool_fn *fn = atomic_load_explicit(&pool->fn, memory_order_acquire);
         void *arg = atomic_load_explicit(&pool->arg, memory_order_acquire);
-        size_t n =
-            atomic_load_explicit(&pool->n_shards, memory_order_acquire);
+        size_t n = atomic_load_explicit(&pool->n_shards, memory_order_acquire);
 
-        if (!atomic_compare_exchange_weak(
-                &pool->ticket, &ticket, ticket - 1)) {
+        if (!atomic_compare_exchange_weak(&pool->ticket, &ticket, ticket - 1)) {
             continue;
         }
         fn(arg, n - (size_t)TICKET_LEFT(ticket), thread_i);

@@ -11,11 +11,11 @@ struct queue {
     pthread_mutex_t lock;
     pthread_cond_t not_empty;
     pthread_cond_t not_full;
-    void **ring;     /* lock */
-    size_t max;      /* immutable */
-    size_t first;    /* lock */
-    size_t n;        /* lock */
-    bool closed;     /* lock */
+    void **ring;  /* lock */
+    size_t max;   /* immutable */
+    size_t first; /* lock */
+    size_t n;     /* lock */
+    bool closed;  /* lock */
 };
 
 enum err
