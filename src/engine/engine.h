@@ -362,7 +362,7 @@ struct engine_query {
 #define ENGINE_QUERY_DEFAULT                                                   \
     (struct engine_query)                                                      \
     {                                                                          \
-        .k = ENGINE_K_DEFAULT, .min_cosine = -2, .with_metadata = true         \
+        .k = ENGINE_K_DEFAULT, .min_cosine = -2                                \
     }
 
 struct engine_hit {
