@@ -289,11 +289,12 @@ buf_json_int(struct buf *buf, int64_t v)
     buf_add(buf, text, n);
 }
 
-/* Zero and integers below 1e15; minus zero keeps its sign as -0.0. */
+/* Zero and integers below the limit, where all their digits count; minus zero
+   keeps its sign as -0.0. */
 static bool
-add_if_integer(struct buf *buf, double v)
+add_if_integer(struct buf *buf, double v, double limit)
 {
-    if (!(fabs(v) < 1e15) || v != floor(v)) {
+    if (!(fabs(v) < limit) || v != floor(v)) {
         return false;
     }
     if (v == 0.0 && signbit(v)) {
@@ -315,7 +316,7 @@ buf_json_double(struct buf *buf, double v)
         buf_add(buf, "null", 4);
         return;
     }
-    if (add_if_integer(buf, v)) {
+    if (add_if_integer(buf, v, 1e15)) {
         return;
     }
     for (int digits = 15; digits <= 17; digits++) {
@@ -388,7 +389,7 @@ buf_json_float(struct buf *buf, float v)
         buf_add(buf, "null", 4);
         return;
     }
-    if (add_if_integer(buf, (double)v)) {
+    if (add_if_integer(buf, (double)v, 1e7)) {
         return;
     }
     if (abs < 1e-7 || abs >= 1e7 || !find_digits(abs, &digits, &power)) {
