@@ -1,0 +1,192 @@
+#include "judge.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "cli.h"
+#include "term.h"
+
+static const char *
+text_of(const json_t *object, const char *name)
+{
+    const char *s = json_string_value(json_object_get(object, name));
+    return s != NULL ? s : "";
+}
+
+/* A scalar as text, cut at max; "" for what is no scalar. */
+static const char *
+scalar(char *out, size_t max, const json_t *value)
+{
+    out[0] = '\0';
+    if (json_is_integer(value))
+        snprintf(out, max, "%lld", (long long)json_integer_value(value));
+    else if (json_is_real(value))
+        snprintf(out, max, "%.4f", json_real_value(value));
+    else if (json_is_boolean(value))
+        snprintf(out, max, "%s", json_is_true(value) ? "yes" : "no");
+    else if (json_is_string(value))
+        term_clean(out, max, json_string_value(value));
+    return out;
+}
+
+/* [low, high] as "-0.011..+0.006"; "" when it is none. */
+static const char *
+interval(char *out, size_t max, const json_t *value)
+{
+    out[0] = '\0';
+    if (json_array_size(value) == 2)
+        snprintf(out, max, "%+.4f..%+.4f",
+            json_number_value(json_array_get(value, 0)),
+            json_number_value(json_array_get(value, 1)));
+    return out;
+}
+
+static json_t *
+first_of(const json_t *object, const char *a, const char *b)
+{
+    json_t *value = json_object_get(object, a);
+    return value != NULL ? value : json_object_get(object, b);
+}
+
+/* The rest of the report: its plain members, one a line. */
+static void
+print_facts(json_t *report)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(report, key, value)
+    {
+        char text[400];
+        if (json_is_array(value) && json_array_size(value) == 2 &&
+            json_is_number(json_array_get(value, 0)))
+            interval(text, sizeof(text), value);
+        else
+            scalar(text, sizeof(text), value);
+        if (text[0] != '\0' && strcmp(key, "reason") != 0)
+            printf("  %-22s %s\n", key, text);
+    }
+}
+
+void
+judge_print_report(json_t *report)
+{
+    json_t *live = first_of(report, "live", "before");
+    const json_t *candidate = first_of(report, "candidate", "after");
+    if (json_is_object(live) && json_is_object(candidate)) {
+        struct table table;
+        const char *metric;
+        json_t *value;
+        table_init(&table, "lrrr", "judged", "live", "candidate", "change");
+        json_object_foreach(live, metric, value)
+        {
+            const json_t *other = json_object_get(candidate, metric);
+            if (!json_is_number(value) || !json_is_number(other))
+                continue;
+            char a[32];
+            char b[32];
+            char d[32];
+            double x = json_number_value(value);
+            double y = json_number_value(other);
+            snprintf(a, sizeof(a), "%.4f", x);
+            snprintf(b, sizeof(b), "%.4f", y);
+            snprintf(d, sizeof(d), "%+.4f", y - x);
+            table_row(&table, metric, a, b, d);
+        }
+        table_print(&table);
+        table_release(&table);
+    }
+    print_facts(report);
+}
+
+/* The loss curve, [[step, loss], ...], as a line of columns. */
+static void
+print_curve(const json_t *curve)
+{
+    double loss[2048];
+    size_t n = json_array_size(curve);
+    size_t kept = 0;
+    if (n == 0)
+        return;
+    size_t stride = (n + ARRAY_LEN(loss) - 1) / ARRAY_LEN(loss);
+    for (size_t i = 0; i < n; i += stride) {
+        const json_t *point = json_array_get(curve, i);
+        const json_t *value = json_is_array(point) ? json_array_get(point, 1)
+                              : json_is_object(point)
+                                  ? json_object_get(point, "loss")
+                                  : point;
+        if (json_is_number(value))
+            loss[kept++] = json_number_value(value);
+    }
+    if (kept == 0)
+        return;
+    struct buf line;
+    buf_init(&line, 1 << 16);
+    term_add_spark(&line, loss, kept, 48);
+    if (buf_status(&line) == OK)
+        printf("loss  %.4f %s %.4f\n", loss[0], line.data, loss[kept - 1]);
+    buf_release(&line);
+}
+
+void
+judge_print_job(const json_t *job)
+{
+    json_t *result = json_object_get(job, "result");
+    json_t *judge = json_object_get(result, "judge");
+    char reason[1000];
+    char text[64];
+    term_clean(reason, sizeof(reason), text_of(result, "reason"));
+    printf("%sjob %s: %s %s, %s%s", term_bold(),
+        scalar(text, sizeof(text), json_object_get(job, "id")),
+        text_of(job, "kind"), text_of(job, "collection"), text_of(job, "state"),
+        term_plain());
+    const json_t *progress = json_object_get(job, "progress");
+    if (strcmp(text_of(job, "state"), "running") == 0 &&
+        json_is_number(progress))
+        printf(", %s %.0f%%", text_of(job, "phase"),
+            json_number_value(progress) * 100.0);
+    printf("\n");
+    print_curve(first_of(job, "curve", "loss_curve"));
+    if (json_is_object(judge))
+        judge_print_report(judge);
+    if (json_is_object(result)) {
+        const char *key;
+        json_t *value;
+        json_object_foreach(result, key, value)
+        {
+            char fact[400];
+            scalar(fact, sizeof(fact), value);
+            if (fact[0] != '\0' && strcmp(key, "reason") != 0)
+                printf("  %-22s %s\n", key, fact);
+        }
+    }
+    if (reason[0] != '\0')
+        printf("%s\n", reason);
+}
+
+void
+judge_print_jobs(const json_t *jobs)
+{
+    struct table table;
+    size_t i;
+    const json_t *job;
+    table_init(&table, "rlllrl", "job", "kind", "collection", "state",
+        "progress", "outcome");
+    json_array_foreach(jobs, i, job)
+    {
+        char id[32];
+        char share[32] = "";
+        const json_t *progress = json_object_get(job, "progress");
+        const char *error = text_of(job, "error");
+        const char *reason = text_of(json_object_get(job, "result"), "reason");
+        scalar(id, sizeof(id), json_object_get(job, "id"));
+        if (json_is_number(progress))
+            snprintf(share, sizeof(share), "%.0f%%",
+                json_number_value(progress) * 100.0);
+        table_row(&table, id, text_of(job, "kind"), text_of(job, "collection"),
+            text_of(job, "state"), share, error[0] != '\0' ? error : reason);
+    }
+    table_print(&table);
+    table_release(&table);
+}
