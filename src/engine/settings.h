@@ -1,0 +1,76 @@
+/*
+ * settings.h - a collection's settings: what is fixed at its creation and what
+ * may be patched.
+ *
+ *   fixed    {"encoder": "static", "dims": 512, "template": "...",
+ *             "encoder_config": {...}}    encoder_config complete
+ *   patched  {"description": "...", "train": {"every_pairs": 0,
+ *             "every_seconds": 0, "min_pairs": 200, "min_groups": 50,
+ *             "budget_seconds": 0, "options": {...}}}
+ */
+#ifndef ENGINE_SETTINGS_H
+#define ENGINE_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/buf.h"
+#include "base/err.h"
+#include "model/encoder.h"
+
+#define SETTINGS_BYTES_MAX 65536
+#define SETTINGS_EXTERNAL "external"
+#define SETTINGS_EXTERNAL_DIMS 512
+
+/* When a collection trains itself, and what a round needs. */
+struct train_policy {
+    int64_t every_pairs;    /* new train pairs since the last round; 0 never */
+    int64_t every_seconds;  /* since the last round ended; 0 never */
+    int64_t min_pairs;      /* of the train split, else a round is refused */
+    int64_t min_groups;     /* of the judge split */
+    int64_t budget_seconds; /* a round that takes longer is cancelled; 0: no
+                               limit */
+};
+
+struct settings_fixed {
+    char *encoder; /* family, or SETTINGS_EXTERNAL */
+    size_t dims;
+    char *template_text;
+    char *config_json; /* of the encoder; "{}" when external */
+};
+void settings_fixed_release(struct settings_fixed *fixed);
+
+/*
+ * settings_fixed_parse - check the fixed part of a PUT body and complete it.
+ *
+ *   text     JSON object; members of the patchable part are skipped
+ *   encoder  gives the untrained encoder that the settings describe, NULL when
+ *            external; encoder_free
+ *   base     NULL, or settings whose values stand for what text leaves out
+ */
+enum err settings_fixed_parse(const char *text,
+    const struct settings_fixed *base, struct settings_fixed *out,
+    struct encoder **encoder, struct fault *fault) NODISCARD;
+
+/* As stored; the reverse, for text that was stored. */
+void settings_fixed_write(const struct settings_fixed *fixed, struct buf *out);
+enum err settings_fixed_read(
+    const char *text, size_t len, struct settings_fixed *out) NODISCARD;
+bool settings_fixed_equal(
+    const struct settings_fixed *a, const struct settings_fixed *b);
+
+/*
+ * settings_patch - apply a body's "description" and "train" to the patched
+ * settings (NULL: the defaults) and write the result, complete. Members of
+ * the fixed part are skipped.
+ */
+enum err settings_patch(const char *present, const char *body, struct buf *out,
+    struct fault *fault) NODISCARD;
+/* Read a complete patched text; options appended when not NULL. */
+enum err settings_policy(const char *patched, struct train_policy *policy,
+    struct buf *options, struct fault *fault) NODISCARD;
+
+/* Refuse members that no settings have. */
+enum err settings_check_keys(const char *body, struct fault *fault) NODISCARD;
+
+#endif
