@@ -97,9 +97,25 @@ SERVER_O := $(call obj_of,$(SERVER_C))
 CLIENT_O := $(call obj_of,$(CLIENT_C) $(filter src/base/%,$(SRC_C)))
 SUPPORT_O := $(call obj_of,$(SUPPORT_C))
 
-LIB := $(B)/libkindred.a
-LIB_SERVER := $(B)/libserver.a
-LIB_SUPPORT := $(B)/libsupport.a
+# An archive for each directory of src/, linked from the highest rank down. A
+# test named after a directory (test_text_...) is linked with that one and what
+# it may include, so the layers hold for the linker too.
+MODULES := $(sort $(foreach f,$(SRC_C),$(word 2,$(subst /, ,$(f)))))
+BELOW_base := base
+BELOW_kern := kern base
+BELOW_text := text kern base
+BELOW_nn := nn kern base
+BELOW_ann := ann kern base
+BELOW_store := store kern base
+BELOW_image := image kern base
+BELOW_model := model image store ann nn text kern base
+BELOW_train := train $(BELOW_model)
+BELOW_engine := engine $(BELOW_train)
+lib_of = $(patsubst %,$(B)/lib/%.a,$(filter $(MODULES),\
+    $(or $(BELOW_$(1)),$(BELOW_engine))))
+LIBS := $(call lib_of,engine)
+LIB_SERVER := $(B)/lib/server.a
+LIB_SUPPORT := $(B)/lib/support.a
 DAEMON := $(if $(wildcard server/main.c),$(B)/kindredd)
 CLIENT := $(if $(wildcard clients/kindred/main.c),$(B)/kindred)
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_C))
@@ -117,7 +133,7 @@ FUZZERS := $(patsubst tests/%.c,$(B)/tests/%,$(FUZZ_C))
 
 all: programs
 
-programs: $(DAEMON) $(CLIENT) $(LIB)
+programs: $(DAEMON) $(CLIENT) $(LIBS)
 tests: $(TESTS)
 benches: $(BENCHES)
 fuzzers: $(FUZZERS)
@@ -187,23 +203,28 @@ define link
     $(filter %.o,$^) $(filter %.a,$^) $(1)
 endef
 
-$(LIB): $(SRC_O)
+$(B)/lib/base.a: $(EMBED_O)
+$(foreach m,$(MODULES),$(eval $(B)/lib/$(m).a: \
+    $(call obj_of,$(filter src/$(m)/%,$(SRC_C)))))
+$(patsubst %,$(B)/lib/%.a,$(MODULES)):
 	$(archive)
 $(LIB_SERVER): $(filter-out %/main.o,$(SERVER_O))
 	$(archive)
 $(LIB_SUPPORT): $(SUPPORT_O)
 	$(archive)
 
-$(B)/kindredd: $(SERVER_O) $(LIB)
+$(B)/kindredd: $(SERVER_O) $(LIBS)
 	$(call link,$(SERVER_LIBS) $(CORE_LIBS))
 $(B)/kindred: $(CLIENT_O)
 	$(call link,$(CLIENT_LIBS))
 
-# Tests, benchmarks and fuzz targets see all of src/; those whose names say
-# server see server/ (without its main) as well.
-server_lib_of = $(if $(findstring server,$(1)),$(LIB_SERVER))
-$(TESTS) $(BENCHES): $(B)/tests/%: $(B)/obj/tests/%.o \
-    $$(call server_lib_of,$$*) $(LIB_SUPPORT) $(LIB)
+# The archives of a test, benchmark or fuzz target by the second word of its
+# name; those named after the server see server/ without its main as well.
+second_word = $(word 2,$(subst _, ,$(notdir $(1))))
+libs_of = $(if $(findstring server,$(1)),$(LIB_SERVER)) \
+    $(call lib_of,$(call second_word,$(1)))
+$(TESTS) $(BENCHES): $(B)/tests/%: $(B)/obj/tests/%.o $(LIB_SUPPORT) \
+    $$(call libs_of,$$*)
 	$(call link,$(TEST_LIBS) $(if $(findstring server,$*),$(SERVER_LIBS)) \
 	    $(CORE_LIBS))
 
@@ -217,7 +238,7 @@ FUZZ_MAIN := $(B)/obj/tests/fuzz/replay.o
 FUZZ_LINK :=
 endif
 $(FUZZERS): $(B)/tests/%: $(B)/obj/tests/%.o $(FUZZ_MAIN) \
-    $$(call server_lib_of,$$*) $(LIB)
+    $$(call libs_of,$$*)
 	$(call link,$(FUZZ_LINK) $(SERVER_LIBS) $(CORE_LIBS))
 
 -include $(patsubst %.o,%.d,$(SRC_O) $(SERVER_O) $(CLIENT_O) $(SUPPORT_O) \

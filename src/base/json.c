@@ -26,10 +26,17 @@ outer(const json_t *node)
     return (const struct json *)(const void *)node;
 }
 
+/* jansson reports many failed allocations as a syntax error, so the allocator
+   notes them for the call in progress in this thread. */
+static _Thread_local bool out_of_memory;
+
 static void *
 lib_alloc(size_t n)
 {
-    return mem_alloc(n, 1);
+    void *p = mem_alloc(n, 1);
+
+    out_of_memory |= p == NULL;
+    return p;
 }
 
 /* jansson on our allocator, so that the torture tests reach it. mem_free
@@ -71,9 +78,10 @@ depth_of(const char *s, size_t len)
 static enum err
 parse_fault(const json_error_t *error, struct fault *fault)
 {
-    switch (json_error_code(error)) {
-    case json_error_out_of_memory:
+    if (out_of_memory) {
         return fault_set(fault, ERR_NOMEM, "", "out of memory");
+    }
+    switch (json_error_code(error)) {
     case json_error_numeric_overflow:
     case json_error_duplicate_key:
         return fault_set(fault, ERR_INVALID, "", "line %d, column %d: %s",
@@ -98,10 +106,15 @@ json_parse(const char *s, size_t len, size_t max_bytes, struct json **out,
         return fault_set(fault, ERR_TOO_LARGE, "",
             "%zu bytes of JSON; the limit is %zu", len, max_bytes);
     }
+    if (memchr(s, '\0', len) != NULL) {
+        /* jansson would take it for the end of the text. */
+        return fault_set(fault, ERR_SYNTAX, "", "not JSON: a NUL byte");
+    }
     if (depth_of(s, len) > JSON_DEPTH_MAX) {
         return fault_set(fault, ERR_INVALID, "",
             "JSON nested deeper than %d levels", JSON_DEPTH_MAX);
     }
+    out_of_memory = false;
     root = json_loadb(s, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
     if (root == NULL) {
         return parse_fault(&error, fault);

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 
 #define TEXT_MAX 1024       /* of one event; longer ones are cut */
+#define EVENT_MAX 64        /* of its name */
 #define LINE_MAX_BYTES 8192 /* a cut text in which every byte is escaped */
 #define LIMIT_WINDOW_MS 1000
 #define LIMIT_LINES 5
@@ -104,6 +105,7 @@ log_vwrite(
     char text[TEXT_MAX];
     char line[LINE_MAX_BYTES];
     char escaped[TEXT_MAX * 6 + 1];
+    char event[EVENT_MAX * 6 + 1];
     char when[48];
     int n;
     int saved_errno = errno;
@@ -122,12 +124,12 @@ log_vwrite(
         size_t event_len = strcspn(text, " ");
         const char *rest = text + event_len;
         rest += *rest == ' ';
+        escape_json(event, text, MIN(event_len, EVENT_MAX));
         escape_json(escaped, rest, strlen(rest));
         n = snprintf(line, sizeof(line),
             "{\"time\":\"%s\",\"level\":\"%s\",\"module\":\"%s\","
-            "\"event\":\"%.*s\",\"detail\":\"%s\"}\n",
-            when, level_names[level], module, (int)MIN(event_len, 64), text,
-            escaped);
+            "\"event\":\"%s\",\"detail\":\"%s\"}\n",
+            when, level_names[level], module, event, escaped);
     } else {
         n = snprintf(line, sizeof(line), "%s %-5s %s: %s\n", when,
             level_names[level], module, text);

@@ -146,8 +146,7 @@ test_json_strings(void **state)
     /* Overlong, surrogate, too high, cut, lone continuation: one U+FFFD for
        each byte that begins nothing. */
     check_string("\xc0\x80", 2, "\"\xef\xbf\xbd\xef\xbf\xbd\"");
-    check_string("\xed\xa0\x80", 3,
-        "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"");
+    check_string("\xed\xa0\x80", 3, "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"");
     check_string("\xf4\x90\x80\x80", 4,
         "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"");
     check_string("a\xe2\x82", 3, "\"a\xef\xbf\xbd\xef\xbf\xbd\"");
@@ -218,8 +217,7 @@ test_json_numbers(void **state)
     buf_json_int(&buf, INT64_MAX);
     buf_add_char(&buf, ' ');
     buf_json_int(&buf, 0);
-    assert_string_equal(
-        buf.data, "-9223372036854775808 9223372036854775807 0");
+    assert_string_equal(buf.data, "-9223372036854775808 9223372036854775807 0");
     buf_release(&buf);
 }
 
