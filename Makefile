@@ -65,7 +65,8 @@ LIBS_TEST := cmocka:1.1.5:libcmocka-dev
 # numeric library includes it.
 USES_DNNL := $(shell grep -l '<dnnl.h>' src/kern/*.c 2>/dev/null)
 DNNL := $(if $(USES_DNNL),-ldnnl)
-PACKAGES_BASE := gcc libc6-dev make pkg-config curl ca-certificates
+# curl and sqlite3 are for the demo and the HTTP tests.
+PACKAGES_BASE := gcc libc6-dev make pkg-config curl ca-certificates sqlite3
 
 pc_names = $(foreach l,$(1),$(firstword $(subst :, ,$(l))))
 pc_libs = $(shell pkg-config --libs $(call pc_names,$(1)) 2>/dev/null)
@@ -257,7 +258,7 @@ run: deps
 
 demo: deps
 	@$(MAKE) --no-print-directory -j$(JOBS) programs
-	@KINDRED_BUILD=$(B) exec sh clients/demo/demo.sh
+	@exec sh clients/demo/demo.sh $(B)
 
 # One summary over all: the scripts end with a line 'N passed, N failed, N
 # skipped', as cmocka programs do in their own way.

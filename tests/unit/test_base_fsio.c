@@ -238,16 +238,10 @@ test_failpoints(void **state)
 
     assert_true(child >= 0);
     if (child == 0) {
+        /* A new process, because the environment is read once. */
         setenv("KINDRED_FAILPOINT", "third:3", 1);
-        failpoint("other");
-        failpoint("third");
-        failpoint("third");
-        failpoint("other");
-        if (fsio_write_atomic(path, "alive", 5, NULL) != OK) {
-            _exit(1);
-        }
-        failpoint("third");
-        _exit(2);
+        execl("/proc/self/exe", "test", path, (char *)NULL);
+        _exit(3);
     }
     waitpid(child, &status, 0);
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
@@ -255,9 +249,34 @@ test_failpoints(void **state)
 #endif
 }
 
-int
-main(void)
+#ifdef KINDRED_FAILPOINTS
+/* The child of test_failpoints: dies by SIGKILL between two writes. */
+static int
+pass_failpoints(const char *file)
 {
+    failpoint("other");
+    failpoint("third");
+    failpoint("third");
+    failpoint("other");
+    if (fsio_write_atomic(file, "alive", 5, NULL) != OK) {
+        return 1;
+    }
+    failpoint("third");
+    return fsio_write_atomic(file, "too late", 8, NULL) == OK ? 2 : 1;
+}
+#endif
+
+int
+main(int argc, char **argv)
+{
+#ifdef KINDRED_FAILPOINTS
+    if (argc == 2) {
+        return pass_failpoints(argv[1]);
+    }
+#else
+    (void)argc;
+    (void)argv;
+#endif
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_write_and_read),
         cmocka_unit_test(test_read_limits_and_faults),
