@@ -26,7 +26,7 @@
 #define FILTER_BYTES_MAX 262144
 #define FILTER_DEPTH_MAX 16
 #define FILTER_NODES_MAX 1000
-#define FILTER_VALUES_MAX 1000  /* compared values in all */
+#define FILTER_VALUES_MAX 1000 /* compared values in all */
 
 struct filter;
 

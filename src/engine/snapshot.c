@@ -1,0 +1,265 @@
+#include "engine/snapshot.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "base/alloc.h"
+#include "base/check.h"
+
+struct encoder_ref {
+    struct encoder *encoder;
+    struct encoder_registry *registry; /* NULL: not shared */
+    struct encoder_ref *next;          /* in the registry */
+    uint8_t key[SHA256_BYTES];
+    atomic_size_t refs;
+};
+
+void
+encoder_registry_init(struct encoder_registry *registry)
+{
+    pthread_mutex_init(&registry->lock, NULL);
+    registry->first = NULL;
+}
+
+void
+encoder_registry_release(struct encoder_registry *registry)
+{
+    ASSERT(!registry->first);
+    pthread_mutex_destroy(&registry->lock);
+}
+
+enum err
+encoder_ref_new(struct encoder_ref **out, struct encoder *encoder)
+{
+    struct encoder_ref *ref = mem_calloc(1, sizeof(*ref));
+    if (!ref) {
+        return ERR_NOMEM;
+    }
+    ref->encoder = encoder;
+    ref->refs = 1;
+    *out = ref;
+    return OK;
+}
+
+static struct encoder_ref *
+find_shared(struct encoder_registry *registry, const uint8_t *key)
+{
+    struct encoder_ref *ref = registry->first;
+    while (ref && memcmp(ref->key, key, SHA256_BYTES) != 0) {
+        ref = ref->next;
+    }
+    return ref;
+}
+
+enum err
+encoder_ref_share(struct encoder_ref **out, struct encoder_registry *registry,
+    const char *family, const char *config_json, struct encoder *encoder,
+    struct fault *fault)
+{
+    uint8_t key[SHA256_BYTES];
+    struct sha256 sha;
+    sha256_start(&sha);
+    sha256_add(&sha, family, strlen(family) + 1);
+    sha256_add(&sha, config_json, strlen(config_json));
+    sha256_finish(&sha, key);
+
+    /* The lock is held while an encoder is made: two collections that start
+       together must not make the same one twice. */
+    enum err err = OK;
+    pthread_mutex_lock(&registry->lock);
+    struct encoder_ref *ref = find_shared(registry, key);
+    if (ref) {
+        ref->refs++;
+        encoder_free(encoder);
+    } else {
+        if (!encoder) {
+            err = encoder_new(&encoder, family, config_json, NULL, fault);
+        }
+        if (!err) {
+            err = encoder_ref_new(&ref, encoder);
+        }
+        if (err) {
+            encoder_free(encoder);
+        } else {
+            memcpy(ref->key, key, sizeof(key));
+            ref->registry = registry;
+            ref->next = registry->first;
+            registry->first = ref;
+        }
+    }
+    pthread_mutex_unlock(&registry->lock);
+    if (!err) {
+        *out = ref;
+    }
+    return err;
+}
+
+struct encoder_ref *
+encoder_ref_more(struct encoder_ref *ref)
+{
+    if (ref) {
+        ref->refs++;
+    }
+    return ref;
+}
+
+void
+encoder_ref_less(struct encoder_ref *ref)
+{
+    if (!ref) {
+        return;
+    }
+    struct encoder_registry *registry = ref->registry;
+    if (registry) {
+        pthread_mutex_lock(&registry->lock);
+    }
+    bool last = atomic_fetch_sub(&ref->refs, 1) == 1;
+    if (last && registry) {
+        struct encoder_ref **link = &registry->first;
+        while (*link != ref) {
+            link = &(*link)->next;
+        }
+        *link = ref->next;
+    }
+    if (registry) {
+        pthread_mutex_unlock(&registry->lock);
+    }
+    if (last) {
+        encoder_free(ref->encoder);
+        mem_free(ref);
+    }
+}
+
+const struct encoder *
+encoder_ref_get(const struct encoder_ref *ref)
+{
+    return ref ? ref->encoder : NULL;
+}
+
+bool
+encoder_ref_is_shared(const struct encoder_ref *ref)
+{
+    return ref && ref->registry;
+}
+
+size_t
+encoder_registry_bytes(struct encoder_registry *registry)
+{
+    size_t n = 0;
+    pthread_mutex_lock(&registry->lock);
+    for (struct encoder_ref *r = registry->first; r; r = r->next) {
+        n += encoder_bytes(r->encoder);
+    }
+    pthread_mutex_unlock(&registry->lock);
+    return n;
+}
+
+enum err
+space_index_new(struct space_index **out, int64_t space, size_t dims,
+    const uint8_t fingerprint[SHA256_BYTES], struct pool *pool)
+{
+    struct space_index *index = mem_calloc(1, sizeof(*index));
+    if (!index) {
+        return ERR_NOMEM;
+    }
+    enum err err = ann_new(&index->ann, dims, pool);
+    if (err) {
+        mem_free(index);
+        return err;
+    }
+    index->refs = 1;
+    index->space = space;
+    index->dims = dims;
+    memcpy(index->fingerprint, fingerprint, SHA256_BYTES);
+    *out = index;
+    return OK;
+}
+
+struct space_index *
+space_index_ref(struct space_index *index)
+{
+    index->refs++;
+    return index;
+}
+
+void
+space_index_unref(struct space_index *index)
+{
+    if (index && atomic_fetch_sub(&index->refs, 1) == 1) {
+        ann_free(index->ann);
+        mem_free(index);
+    }
+}
+
+enum err
+space_index_reserve(struct space_index *index, size_t n)
+{
+    size_t have = index->reserved;
+    if (n <= have) {
+        return OK;
+    }
+    size_t want = MAX(n, have + have / 8 + 256);
+    enum err err = ann_reserve(index->ann, want);
+    if (!err) {
+        index->reserved = want;
+    }
+    return err;
+}
+
+enum err
+snapshot_new(struct snapshot **out, int64_t generation, int64_t generation_id,
+    struct encoder_ref *encoder, struct space_index *index, double temperature)
+{
+    struct snapshot *s = mem_calloc(1, sizeof(*s));
+    if (!s) {
+        encoder_ref_less(encoder);
+        space_index_unref(index);
+        return ERR_NOMEM;
+    }
+    s->refs = 1;
+    s->generation = generation;
+    s->generation_id = generation_id;
+    s->encoder = encoder;
+    s->index = index;
+    s->temperature = temperature;
+    sha256_hex(index->fingerprint, s->fingerprint);
+    *out = s;
+    return OK;
+}
+
+struct snapshot *
+snapshot_ref(struct snapshot *s)
+{
+    if (s) {
+        s->refs++;
+    }
+    return s;
+}
+
+void
+snapshot_unref(struct snapshot *s)
+{
+    if (s && atomic_fetch_sub(&s->refs, 1) == 1) {
+        encoder_ref_less(s->encoder);
+        space_index_unref(s->index);
+        mem_free(s);
+    }
+}
+
+void
+space_fingerprint(const struct encoder *encoder, size_t dims,
+    const char *template_text, uint8_t out[SHA256_BYTES])
+{
+    struct sha256 sha;
+    sha256_start(&sha);
+    if (encoder) {
+        uint8_t inner[SHA256_BYTES];
+        encoder_fingerprint(encoder, inner);
+        sha256_add(&sha, inner, sizeof(inner));
+        sha256_add(&sha, template_text, strlen(template_text));
+    } else {
+        char name[48];
+        int n = snprintf(name, sizeof(name), "external %zu", dims);
+        sha256_add(&sha, name, (size_t)n);
+    }
+    sha256_finish(&sha, out);
+}
