@@ -116,6 +116,7 @@ lib_of = $(patsubst %,$(B)/lib/%.a,$(filter $(MODULES),\
     $(or $(BELOW_$(1)),$(BELOW_engine))))
 LIBS := $(call lib_of,engine)
 LIB_SERVER := $(B)/lib/server.a
+LIB_CLIENT := $(B)/lib/client.a
 LIB_SUPPORT := $(B)/lib/support.a
 DAEMON := $(if $(wildcard server/main.c),$(B)/kindredd)
 CLIENT := $(if $(wildcard clients/kindred/main.c),$(B)/kindred)
@@ -211,6 +212,8 @@ $(patsubst %,$(B)/lib/%.a,$(MODULES)):
 	$(archive)
 $(LIB_SERVER): $(filter-out %/main.o,$(SERVER_O))
 	$(archive)
+$(LIB_CLIENT): $(call obj_of,$(filter-out %/main.c,$(CLIENT_C)))
+	$(archive)
 $(LIB_SUPPORT): $(SUPPORT_O)
 	$(archive)
 
@@ -220,9 +223,10 @@ $(B)/kindred: $(CLIENT_O)
 	$(call link,$(CLIENT_LIBS))
 
 # The archives of a test, benchmark or fuzz target by the second word of its
-# name; those named after the server see server/ without its main as well.
+# name; those named after the server or the client see it without its main as well.
 second_word = $(word 2,$(subst _, ,$(notdir $(1))))
 libs_of = $(if $(findstring server,$(1)),$(LIB_SERVER)) \
+    $(if $(findstring client,$(1)),$(LIB_CLIENT)) \
     $(call lib_of,$(call second_word,$(1)))
 $(TESTS) $(BENCHES): $(B)/tests/%: $(B)/obj/tests/%.o $(LIB_SUPPORT) \
     $$(call libs_of,$$*)
@@ -317,7 +321,7 @@ compile_commands.json:
 	@{ echo '['; sep=; \
 	$(foreach f,$(ALL_C),printf '%s{"directory":"%s","file":"%s","command":"%s"}' \
 	    "$$sep" '$(CURDIR)' '$(f)' \
-	    '$(strip $(call compile,$(f))) -c $(f)'; sep=',$(newline_in_sh)';) \
+	    '$(strip $(call compile,$(f))) -c $(f)'; sep=',';) \
 	echo; echo ']'; } >$@
 	@echo "wrote $@"
 

@@ -101,7 +101,12 @@ verdict "exclusive headers"
         open {
             call = call " " $0
             if (/;[ \t]*$/) {
-                if (call ~ /"[ ]*(SELECT|INSERT|UPDATE|DELETE|REPLACE|CREATE|DROP|ALTER|ATTACH|PRAGMA|VACUUM)[ ]+/ )
+                bad = call ~ /"[ ]*(SELECT|INSERT|UPDATE|DELETE|REPLACE|CREATE|DROP|ALTER|ATTACH|PRAGMA|VACUUM)[ ]+/
+                # A pragma takes no parameter; db.c has the one function that
+                # sets one, by a constant name and an integer.
+                if (FILENAME ~ /store\/db\.c$/ && call ~ /"PRAGMA %s = %lld"/)
+                    bad = 0
+                if (bad)
                     print FILENAME ":" at ": SQL built from text"
                 open = 0
             }
