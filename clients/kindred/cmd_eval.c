@@ -35,6 +35,7 @@ struct eval_opts {
     bool learn;
     long long rounds;
     long long limit;
+    const char *write_to;
     struct text_list set;
 };
 static const struct eval_opts eval_defaults = {
@@ -56,6 +57,8 @@ static const struct opt eval_opts[] = {
     {"rounds", 0, OPT_INT, EVAL(rounds), "N",
         "with --learn: pairs for each training text (default 1)"},
     {"limit", 0, OPT_INT, EVAL(limit), "N", "at most N queries"},
+    {"write", 0, OPT_TEXT, EVAL(write_to), "FOLDER",
+        "judged: write the queries there, as retrieval reads them"},
 };
 
 /* One figure of the table at the end. */
@@ -431,6 +434,181 @@ out:
     buf_release(&corpus);
     buf_release(&queries);
     buf_release(&qrels_path);
+    return rc;
+}
+
+/* ---- the collection's own judged pairs ----------------------------------- */
+
+/* Every judged pair with a text as anchor and an item as positive, page by
+   page; split once at intake, so the list is the same before and after a
+   round. */
+static int
+judged_read(struct eval *eval, json_t *pairs)
+{
+    struct buf path;
+    char *cursor = NULL;
+    int rc = EXIT_DONE;
+    buf_init(&path, 1 << 16);
+    do {
+        json_t *page = NULL;
+        size_t i;
+        json_t *pair;
+        path_collection(&path, eval->name, "/pairs?limit=1000");
+        if (cursor != NULL) {
+            buf_add_str(&path, "&cursor=");
+            path_add_segment(&path, cursor);
+        }
+        rc = http_json(eval->cli->http, "GET", path.data, NULL, &page, NULL);
+        mem_free(cursor);
+        cursor = NULL;
+        if (rc != EXIT_DONE)
+            break;
+        json_array_foreach(json_object_get(page, "pairs"), i, pair)
+        {
+            const char *split =
+                json_string_value(json_object_get(pair, "split"));
+            const json_t *anchor = json_object_get(pair, "anchor");
+            const json_t *positive = json_object_get(pair, "positive");
+            if (split != NULL && strcmp(split, "judge") == 0 &&
+                json_is_string(json_object_get(anchor, "text")) &&
+                json_is_string(json_object_get(positive, "id")) &&
+                !json_is_string(json_object_get(pair, "aside")))
+                json_array_append(pairs, pair);
+        }
+        const char *next =
+            json_string_value(json_object_get(page, "next_cursor"));
+        if (next != NULL)
+            cursor = must_strdup(next);
+        json_decref(page);
+    } while (cursor != NULL);
+    mem_free(cursor);
+    buf_release(&path);
+    return rc;
+}
+
+/* A text without tabs and newlines, for a TSV. */
+static void
+print_flat(FILE *file, const char *s)
+{
+    for (; *s != '\0'; s++)
+        putc(*s == '\t' || *s == '\n' || *s == '\r' ? ' ' : *s, file);
+}
+
+/* queries.jsonl, queries.tsv and qrels.tsv. */
+static int
+judged_write(const char *folder, const json_t *ids, const json_t *texts,
+    const json_t *qrels)
+{
+    static const char *const names[] = {
+        "queries.jsonl", "queries.tsv", "qrels.tsv"};
+    FILE *files[ARRAY_LEN(names)] = {0};
+    int rc = EXIT_DONE;
+    if (mkdir(folder, 0777) != 0 && errno != EEXIST) {
+        complain("%s: %s", folder, strerror(errno));
+        return EXIT_REFUSED;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        struct buf path;
+        buf_init(&path, 1 << 16);
+        buf_printf(&path, "%s/%s", folder, names[i]);
+        files[i] = path.data != NULL ? fopen(path.data, "w") : NULL;
+        if (files[i] == NULL) {
+            complain("%s/%s: %s", folder, names[i], strerror(errno));
+            rc = EXIT_REFUSED;
+        }
+        buf_release(&path);
+    }
+    for (size_t i = 0; rc == EXIT_DONE && i < json_array_size(ids); i++) {
+        const char *id = json_string_value(json_array_get(ids, i));
+        const char *text = json_string_value(json_array_get(texts, i));
+        const char *item;
+        json_t *value;
+        struct buf line;
+        buf_init(&line, 1 << 24);
+        buf_add_str(&line, "{\"id\":");
+        buf_json_cstr(&line, id);
+        buf_add_str(&line, ",\"text\":");
+        buf_json_cstr(&line, text);
+        buf_add_str(&line, "}");
+        fprintf(files[0], "%s\n", line.data != NULL ? line.data : "");
+        buf_release(&line);
+        fprintf(files[1], "%s\t", id);
+        print_flat(files[1], text);
+        putc('\n', files[1]);
+        json_object_foreach(json_object_get(qrels, id), item, value)
+            fprintf(files[2], "%s\t%s\t1\n", id, item);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (files[i] != NULL && fclose(files[i]) != 0) {
+            complain("%s/%s: %s", folder, names[i], strerror(errno));
+            rc = EXIT_REFUSED;
+        }
+    return rc;
+}
+
+static int
+eval_judged(struct eval *eval)
+{
+    snprintf(eval->name, sizeof(eval->name), "%s",
+        eval->opts->name != NULL ? eval->opts->name
+                                 : eval->cli->global.collection);
+    json_t *pairs = json_array();
+    json_t *by_text = json_object(); /* anchor text -> query id */
+    json_t *ids = json_array();
+    json_t *texts = json_array();
+    json_t *qrels = json_object();
+    uint32_t *order = NULL;
+    int rc = judged_read(eval, pairs);
+    size_t n = json_array_size(pairs);
+    if (rc == EXIT_DONE && n == 0) {
+        complain("%s: no judged pair from a text to an item", eval->name);
+        rc = EXIT_REFUSED;
+    }
+    if (rc != EXIT_DONE)
+        goto out;
+    /* A sample that does not depend on the order of intake. */
+    order = must_alloc(n, sizeof(*order));
+    for (size_t i = 0; i < n; i++)
+        order[i] = (uint32_t)i;
+    struct rng rng;
+    rng_seed(&rng, SEED);
+    rng_shuffle_u32(&rng, order, n);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *pair = json_array_get(pairs, order[i]);
+        json_t *text = json_object_get(json_object_get(pair, "anchor"), "text");
+        const char *item = json_string_value(
+            json_object_get(json_object_get(pair, "positive"), "id"));
+        json_t *id = json_object_get(by_text, json_string_value(text));
+        if (id == NULL) {
+            if (eval->opts->limit != ARGS_INT_UNSET &&
+                (long long)json_array_size(ids) >= eval->opts->limit)
+                continue;
+            char name[32];
+            snprintf(name, sizeof(name), "q%zu", json_array_size(ids) + 1);
+            id = json_string(name);
+            json_object_set_new(by_text, json_string_value(text), id);
+            json_array_append(ids, id);
+            json_array_append(texts, text);
+            json_object_set_new(qrels, name, json_object());
+        }
+        json_object_set_new(json_object_get(qrels, json_string_value(id)), item,
+            json_real(1.0));
+    }
+    if (eval->opts->write_to != NULL)
+        rc = judged_write(eval->opts->write_to, ids, texts, qrels);
+    if (rc != EXIT_DONE)
+        goto out;
+    struct retrieval retrieval;
+    retrieval_init(&retrieval, ids, qrels);
+    rc = search_all(eval, texts, RETRIEVAL_K, NULL, on_ranked, &retrieval);
+    retrieval_finish(eval, &retrieval);
+out:
+    mem_free(order);
+    json_decref(pairs);
+    json_decref(by_text);
+    json_decref(ids);
+    json_decref(texts);
+    json_decref(qrels);
     return rc;
 }
 
@@ -923,7 +1101,8 @@ task_of(size_t *n_args, char ***args)
     static const struct {
         const char *name;
         size_t n_paths;
-    } tasks[] = {{"retrieval", 1}, {"sts", 1}, {"intent", 2}, {"run", 2}};
+    } tasks[] = {
+        {"retrieval", 1}, {"sts", 1}, {"intent", 2}, {"run", 2}, {"judged", 0}};
     for (size_t i = 0; i < ARRAY_LEN(tasks); i++) {
         if (strcmp((*args)[0], tasks[i].name) != 0)
             continue;
@@ -931,7 +1110,7 @@ task_of(size_t *n_args, char ***args)
         (*n_args)--;
         if (*n_args != tasks[i].n_paths) {
             complain("eval %s takes %zu path%s, not %zu", tasks[i].name,
-                tasks[i].n_paths, tasks[i].n_paths > 1 ? "s" : "", *n_args);
+                tasks[i].n_paths, tasks[i].n_paths == 1 ? "" : "s", *n_args);
             return NULL;
         }
         return tasks[i].name;
@@ -961,17 +1140,19 @@ eval_run(struct cli *cli, void *opts, size_t n_args, char **args)
         rc = eval_sts(&eval, args[0]);
     else if (strcmp(task, "intent") == 0)
         rc = eval_intent(&eval, args[0], args[1]);
+    else if (strcmp(task, "judged") == 0)
+        rc = eval_judged(&eval);
     else
         rc = eval_run_file(&eval, args[0], args[1]);
     if (rc == EXIT_DONE)
-        figures_print(&eval, task, args[n_args - 1]);
+        figures_print(&eval, task, n_args > 0 ? args[n_args - 1] : eval.name);
     int end = collection_end(&eval);
     buf_release(&eval.path);
     return rc != EXIT_DONE ? rc : end;
 }
 
 const struct command command_eval = {.name = "eval",
-    .synopsis = "[retrieval|sts|intent|run] PATH ...",
+    .synopsis = "[retrieval|sts|intent|judged|run] PATH ...",
     .summary = "measure quality on files, through the service",
     .detail =
         "  retrieval FOLDER   corpus.jsonl {id,title,text}, queries.jsonl "
@@ -985,6 +1166,9 @@ const struct command command_eval = {.name = "eval",
         "  intent TRAIN TEST  tsv label, text: 1-NN accuracy; with --learn "
         "before and\n"
         "                     after training on pairs of the labels\n"
+        "  judged             the collection's own judged pairs, text to item, "
+        "as the\n"
+        "                     retrieval figures of the live generation\n"
         "  run QRELS RUN      the retrieval figures of a ranking made "
         "elsewhere (tsv\n"
         "                     query, item, best first)\n"

@@ -25,6 +25,7 @@ struct search_opts {
     bool exact;
     bool explain;
     bool full;
+    bool tsv;
 };
 static const struct search_opts search_defaults = {
     .k = 10, .min_cosine = -2.0, .min_probability = -1.0};
@@ -50,6 +51,8 @@ static const struct opt search_opts[] = {
         "say how the answer was found"},
     {"full", 'l', OPT_FLAG, SEARCH(full), NULL,
         "print each answer with its whole text"},
+    {"tsv", 0, OPT_FLAG, SEARCH(tsv), NULL,
+        "print rank, id, cosine, probability, title or text, for scripts"},
 };
 
 /* {"section":"utils"} as "section=utils". */
@@ -177,6 +180,28 @@ print_hits(const json_t *hits)
     table_release(&table);
 }
 
+/* One line a hit, tabs between; a title or text of many lines is one. */
+static void
+print_tsv(const json_t *hits)
+{
+    size_t i;
+    const json_t *hit;
+    json_array_foreach(hits, i, hit)
+    {
+        const char *id = json_string_value(json_object_get(hit, "id"));
+        const char *text = json_string_value(json_object_get(hit, "title"));
+        char what[1024];
+        char name[1024];
+        if (text == NULL || text[0] == '\0')
+            text = json_string_value(json_object_get(hit, "text"));
+        term_clean(name, sizeof(name), id != NULL ? id : "");
+        term_clean(what, sizeof(what), text != NULL ? text : "");
+        printf("%zu\t%s\t%.4f\t%.4f\t%s\n", i + 1, name,
+            json_number_value(json_object_get(hit, "cosine")),
+            json_number_value(json_object_get(hit, "probability")), what);
+    }
+}
+
 static json_t *
 ids_of(const struct text_list *list)
 {
@@ -266,6 +291,10 @@ search_run(struct cli *cli, void *opts, size_t n_args, char **args)
         goto out;
     }
     const json_t *hits = json_object_get(answer, "hits");
+    if (want->tsv) {
+        print_tsv(hits);
+        goto out;
+    }
     if (json_array_size(hits) == 0)
         puts("nothing found");
     else if (want->full)
