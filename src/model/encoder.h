@@ -1,0 +1,174 @@
+/*
+ * encoder.h - what every encoder is: a batch in, unit vectors out.
+ *
+ * An encoder is a family (static; later transformer, vision), a configuration
+ * and one flat block of parameters. It is immutable while it is shared: any
+ * number of threads may encode with it at once. Training works on a private
+ * clone: encoder_forward keeps on a tape what encoder_backward needs, the
+ * gradient comes as a second block of the parameters' shape together with the
+ * segments that are not zero, and an optimiser walks those segments knowing
+ * nothing of the family.
+ *
+ * The fingerprint is SHA-256 over the family, the configuration and all
+ * parameters: two encoders with the same fingerprint give the same vectors
+ * (up to the stated rounding of the kernels).
+ */
+#ifndef MODEL_ENCODER_H
+#define MODEL_ENCODER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/pool.h"
+#include "base/rng.h"
+
+#define ENCODER_DIMS_MIN 8
+#define ENCODER_DIMS_MAX 4096
+
+struct encoder;
+struct encoder_tape;
+
+/* One text to encode; borrowed. */
+struct encoder_input {
+    const char *text; /* UTF-8 */
+    size_t len;
+};
+
+/* What an encoder did with one input. */
+struct encoder_info {
+    uint32_t n_tokens;      /* tokens that were used (static: words) */
+    uint32_t n_tokens_full; /* tokens of the whole text; more: truncated */
+    bool empty;             /* no feature at all: the vector is zero */
+};
+
+/* A part of the parameters. */
+struct encoder_segment {
+    size_t start;
+    size_t n;
+    float lr_scale; /* of the optimiser's learning rate for these */
+};
+
+struct encoder_grads {
+    float *d_params; /* [n_params], zero outside the segments */
+    struct encoder_segment *segments; /* disjoint, ascending */
+    size_t n_segments;
+    uint8_t *marks; /* the family's notes of what is not zero */
+    size_t n_marks;
+};
+
+/*
+ * encoder_new - an untrained encoder.
+ *
+ *   family       "static"
+ *   config_json  the family's settings, {} for all defaults: for static
+ *                {"dims": 512, "buckets": 65536, "seed": 1, ...}
+ *   config       given the complete canonical settings, as stored with a
+ *                generation (caller inits and releases); may be NULL
+ *
+ * Errors: ERR_INVALID with a pointer into config_json, ERR_UNSUPPORTED for an
+ * unknown family, ERR_NOMEM.
+ */
+enum err encoder_new(struct encoder **out, const char *family,
+    const char *config_json, struct buf *config,
+    struct fault *fault) NODISCARD;
+void encoder_free(struct encoder *encoder);
+
+/* A private copy to train. */
+enum err encoder_clone(
+    struct encoder **out, const struct encoder *encoder) NODISCARD;
+
+const char *encoder_family(const struct encoder *encoder);
+size_t encoder_dims(const struct encoder *encoder);
+size_t encoder_max_tokens(const struct encoder *encoder);
+bool encoder_is_trained(const struct encoder *encoder); /* else: its seed */
+const char *encoder_config_json(const struct encoder *encoder);
+size_t encoder_bytes(const struct encoder *encoder); /* heap in use */
+
+/*
+ * encoder_encode - vectors for n texts.
+ *
+ *   out   [n, D]  overwritten: unit rows, or zero for a text without features
+ *   info  [n]     overwritten; may be NULL
+ *   pool          splits large batches; NULL: the calling thread alone
+ *
+ * Errors: ERR_NOMEM. Safe from any thread.
+ */
+enum err encoder_encode(const struct encoder *encoder,
+    const struct encoder_input *inputs, size_t n, float *out,
+    struct encoder_info *info, struct pool *pool) NODISCARD;
+
+/* The tokens of a text as the family sees them: fn is called once a token. */
+typedef void encoder_token_fn(
+    void *arg, const char *token, size_t len, uint32_t id);
+enum err encoder_tokenize(const struct encoder *encoder, const char *text,
+    size_t len, encoder_token_fn *fn, void *arg) NODISCARD;
+
+/* Parameters: one flat block. Writing is for the owner of a private clone. */
+float *encoder_params(struct encoder *encoder, size_t *n_params);
+const float *encoder_params_const(
+    const struct encoder *encoder, size_t *n_params);
+
+void encoder_fingerprint(
+    const struct encoder *encoder, uint8_t out[SHA256_BYTES]);
+
+/*
+ * encoder_save / encoder_load - the weights as a safetensors stream (an
+ * untrained encoder saves no tensor: its configuration is enough).
+ * write and read move exactly n bytes or return an error, which is passed on.
+ * encoder_load checks sizes, types, overlaps, NaN before it takes memory by
+ * them: ERR_CORRUPT with a fault naming the tensor.
+ */
+typedef enum err encoder_write_fn(void *arg, const void *bytes, size_t n);
+typedef enum err encoder_read_fn(void *arg, void *bytes, size_t n);
+enum err encoder_save(const struct encoder *encoder, encoder_write_fn *write,
+    void *arg) NODISCARD;
+enum err encoder_load(struct encoder **out, const char *family,
+    const char *config_json, encoder_read_fn *read, void *arg,
+    uint64_t n_bytes, struct fault *fault) NODISCARD;
+uint64_t encoder_save_bytes(const struct encoder *encoder);
+
+/* Training. A tape belongs to one encoder and one thread at a time. */
+enum err encoder_tape_new(
+    struct encoder_tape **out, const struct encoder *encoder) NODISCARD;
+void encoder_tape_free(struct encoder_tape *tape);
+
+/* Dropout and noise of one training forward pass. */
+struct encoder_noise {
+    struct rng *rng;         /* NULL: none */
+    float token_dropout;     /* probability that a token is left out */
+    float feature_dropout;   /* probability that a token's feature is */
+};
+
+/*
+ * encoder_forward - as encoder_encode, keeping what backward needs.
+ * encoder_backward - d_params += d loss / d params, from d_out [n, D].
+ * The gradient's segments list every part it touched since
+ * encoder_grads_clear. Reductions run over fixed shards: the same inputs give
+ * the same bits for any pool.
+ */
+enum err encoder_forward(const struct encoder *encoder,
+    struct encoder_tape *tape, const struct encoder_input *inputs, size_t n,
+    const struct encoder_noise *noise, float *out, struct pool *pool) NODISCARD;
+enum err encoder_backward(const struct encoder *encoder,
+    struct encoder_tape *tape, const float *d_out, struct encoder_grads *grads,
+    struct pool *pool) NODISCARD;
+
+enum err encoder_grads_new(
+    struct encoder_grads **out, const struct encoder *encoder) NODISCARD;
+void encoder_grads_free(struct encoder_grads *grads);
+void encoder_grads_clear(struct encoder_grads *grads);
+
+/*
+ * encoder_refit - set what an encoder takes from a corpus without training
+ * (static: the document frequencies behind its feature weights), from n_texts
+ * texts given by next, which returns false at the end. Only for a private
+ * clone.
+ */
+typedef bool encoder_next_fn(void *arg, struct encoder_input *text);
+enum err encoder_refit(struct encoder *encoder, encoder_next_fn *next,
+    void *arg) NODISCARD;
+
+#endif

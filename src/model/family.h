@@ -1,0 +1,66 @@
+/*
+ * family.h - what a family of encoders implements behind encoder.h.
+ *
+ * Every family embeds struct encoder as its first member; encoder.c checks
+ * arguments, keeps what all families share, and calls through the table.
+ */
+#ifndef MODEL_FAMILY_H
+#define MODEL_FAMILY_H
+
+#include "base/json.h"
+#include "model/encoder.h"
+
+/* One tensor of the saved form: a named run of the flat parameters. */
+struct encoder_tensor {
+    const char *name;
+    size_t start;   /* into the parameters */
+    size_t dims[2]; /* rows, columns; a vector has dims[1] = 0 */
+};
+
+struct encoder_family {
+    const char *name;
+    enum err (*make)(struct encoder **out, const struct json *config,
+        struct buf *canonical, struct fault *fault);
+    size_t (*tensors)(const struct encoder *encoder,
+        struct encoder_tensor *out, size_t max);
+    enum err (*encode)(const struct encoder *encoder,
+        const struct encoder_input *inputs, size_t n, float *out,
+        struct encoder_info *info, struct pool *pool);
+    enum err (*tokenize)(const struct encoder *encoder, const char *text,
+        size_t len, encoder_token_fn *fn, void *arg);
+    enum err (*tape_new)(
+        struct encoder_tape **out, const struct encoder *encoder);
+    void (*tape_free)(struct encoder_tape *tape);
+    enum err (*forward)(const struct encoder *encoder,
+        struct encoder_tape *tape, const struct encoder_input *inputs,
+        size_t n, const struct encoder_noise *noise, float *out,
+        struct pool *pool);
+    enum err (*backward)(const struct encoder *encoder,
+        struct encoder_tape *tape, const float *d_out,
+        struct encoder_grads *grads, struct pool *pool);
+    /* How many marks and how many segments a gradient may have. */
+    size_t (*n_marks)(const struct encoder *encoder);
+    size_t (*n_segments_max)(const struct encoder *encoder);
+    enum err (*refit)(
+        struct encoder *encoder, encoder_next_fn *next, void *arg);
+};
+
+struct encoder {
+    const struct encoder_family *family;
+    size_t n_dims;
+    size_t max_tokens;
+    float *params; /* [n_params], one block */
+    size_t n_params;
+    bool trained;      /* parameters differ from what the seed gives */
+    char *config_json; /* canonical */
+    size_t struct_bytes; /* of the family's struct, which holds no pointer
+                            of its own: a copy of it is a copy */
+};
+
+struct encoder_tape {
+    const struct encoder_family *family;
+};
+
+extern const struct encoder_family static_encoder_family;
+
+#endif

@@ -1,0 +1,267 @@
+#include "train/batch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/hash.h"
+
+/* An anchor's key with one of its positives' keys, sorted by both. */
+struct known {
+    uint64_t anchor, positive;
+};
+
+struct slot {
+    uint64_t order;
+    uint32_t example;
+};
+
+struct batch_plan {
+    const struct batch_example *examples;
+    size_t n_examples, size;
+    float group_share;
+    struct rng rng;
+    struct slot *slots;    /* [n_examples] the epoch's order */
+    uint32_t *waiting;     /* examples put off, oldest first */
+    size_t n_waiting;
+    size_t next;           /* into slots */
+    uint32_t *index;       /* [size] */
+    struct known *known;   /* [n_examples] sorted */
+    uint64_t *seen;        /* open addressing, keys of the batch */
+    size_t n_seen;         /* a power of two */
+    struct infonce_mask *masks;
+    size_t cap_masks;
+    struct known *columns; /* [cap_columns] key with its column */
+    size_t cap_columns;
+};
+
+static int
+compare_known(const void *a, const void *b)
+{
+    const struct known *x = a, *y = b;
+    if (x->anchor != y->anchor)
+        return x->anchor < y->anchor ? -1 : 1;
+    return x->positive < y->positive ? -1 : x->positive > y->positive;
+}
+
+static int
+compare_slots(const void *a, const void *b)
+{
+    const struct slot *x = a, *y = b;
+    if (x->order != y->order)
+        return x->order < y->order ? -1 : 1;
+    return x->example < y->example ? -1 : x->example > y->example;
+}
+
+enum err
+batch_plan_new(struct batch_plan **out, const struct batch_example *examples,
+    size_t n, size_t size, float group_share, uint64_t seed)
+{
+    struct batch_plan *plan = mem_calloc(1, sizeof *plan);
+    if (plan == NULL)
+        return ERR_NOMEM;
+    ASSERT(size >= 2);
+    plan->examples = examples;
+    plan->n_examples = n;
+    plan->size = size;
+    plan->group_share = group_share;
+    rng_seed(&plan->rng, seed);
+    plan->next = n;
+    plan->n_seen = 64;
+    while (plan->n_seen < 8 * size)
+        plan->n_seen *= 2;
+    plan->slots = mem_alloc(n, sizeof *plan->slots);
+    plan->waiting = mem_alloc(n, sizeof *plan->waiting);
+    plan->index = mem_alloc(size, sizeof *plan->index);
+    plan->known = mem_alloc(n, sizeof *plan->known);
+    plan->seen = mem_alloc(plan->n_seen, sizeof *plan->seen);
+    if (plan->slots == NULL || plan->waiting == NULL || plan->index == NULL ||
+        plan->known == NULL || plan->seen == NULL) {
+        batch_plan_free(plan);
+        return ERR_NOMEM;
+    }
+    for (size_t i = 0; i < n; i++)
+        plan->known[i] = (struct known){.anchor = examples[i].anchor.key,
+            .positive = examples[i].positive.key};
+    qsort(plan->known, n, sizeof *plan->known, compare_known);
+    *out = plan;
+    return OK;
+}
+
+void
+batch_plan_free(struct batch_plan *plan)
+{
+    if (plan == NULL)
+        return;
+    mem_free(plan->slots);
+    mem_free(plan->waiting);
+    mem_free(plan->index);
+    mem_free(plan->known);
+    mem_free(plan->seen);
+    mem_free(plan->masks);
+    mem_free(plan->columns);
+    mem_free(plan);
+}
+
+/* A new order: groups in random order with their members side by side, except
+   for the examples that are dealt out at random. */
+static void
+start_epoch(struct batch_plan *plan)
+{
+    uint64_t salt = rng_u64(&plan->rng);
+    for (size_t i = 0; i < plan->n_examples; i++) {
+        const struct batch_example *example = &plan->examples[i];
+        uint64_t order = rng_u64(&plan->rng);
+        bool stays = rng_float(&plan->rng) < plan->group_share;
+        if (example->group != 0 && stays)
+            order = (hash_u64(example->group ^ salt) & ~(uint64_t)0xFFFF) |
+                (order & 0xFFFF);
+        plan->slots[i] =
+            (struct slot){.order = order, .example = (uint32_t)i};
+    }
+    qsort(plan->slots, plan->n_examples, sizeof *plan->slots, compare_slots);
+    plan->next = 0;
+    plan->n_waiting = 0;
+}
+
+/* Note a key; false when the batch has it already. 0 is not a key here. */
+static bool
+claim(struct batch_plan *plan, uint64_t key, bool only_look)
+{
+    key |= 1;
+    size_t s = hash_u64(key) & (plan->n_seen - 1);
+    while (plan->seen[s] != 0) {
+        if (plan->seen[s] == key)
+            return false;
+        s = (s + 1) & (plan->n_seen - 1);
+    }
+    if (!only_look)
+        plan->seen[s] = key;
+    return true;
+}
+
+/* Take an example unless it shares a text with the batch. An anchor's text
+   and a key's are told apart, except that both must be new. */
+static bool
+take(struct batch_plan *plan, uint32_t i, size_t *n)
+{
+    uint64_t anchor = hash_u64(plan->examples[i].anchor.key);
+    uint64_t positive = hash_u64(plan->examples[i].positive.key + 1);
+    if (!claim(plan, anchor, true) || !claim(plan, positive, true))
+        return false;
+    (void)claim(plan, anchor, false);
+    (void)claim(plan, positive, false);
+    plan->index[(*n)++] = i;
+    return true;
+}
+
+enum err
+batch_plan_next(struct batch_plan *plan, const uint32_t **index, size_t *n_out)
+{
+    size_t n = 0;
+    for (int tries = 0; tries < 2 && n < 2; tries++) {
+        if (plan->next == plan->n_examples && plan->n_waiting < 2)
+            start_epoch(plan);
+        n = 0;
+        memset(plan->seen, 0, plan->n_seen * sizeof *plan->seen);
+        size_t left = 0;
+        for (size_t i = 0; i < plan->n_waiting; i++) {
+            if (n == plan->size || !take(plan, plan->waiting[i], &n))
+                plan->waiting[left++] = plan->waiting[i];
+        }
+        plan->n_waiting = left;
+        while (n < plan->size && plan->next < plan->n_examples) {
+            uint32_t i = plan->slots[plan->next++].example;
+            if (!take(plan, i, &n))
+                plan->waiting[plan->n_waiting++] = i;
+        }
+        if (n < 2) { /* only copies of one example are left: next epoch */
+            plan->next = plan->n_examples;
+            plan->n_waiting = 0;
+        }
+    }
+    *index = plan->index;
+    *n_out = n < 2 ? 0 : n;
+    return OK;
+}
+
+static enum err
+add_mask(struct batch_plan *plan, size_t *n, size_t row, uint64_t col)
+{
+    if (*n == plan->cap_masks) {
+        size_t cap = plan->cap_masks * 2 + 256;
+        void *grown = mem_realloc(plan->masks, cap, sizeof *plan->masks);
+        if (grown == NULL)
+            return ERR_NOMEM;
+        plan->masks = grown;
+        plan->cap_masks = cap;
+    }
+    plan->masks[(*n)++] =
+        (struct infonce_mask){.row = (uint32_t)row, .col = (uint32_t)col};
+    return OK;
+}
+
+/* First of n sorted pairs whose anchor is at least key. */
+static size_t
+lower_bound(const struct known *known, size_t n, uint64_t key)
+{
+    size_t low = 0;
+    while (n > 0) {
+        size_t half = n / 2;
+        if (known[low + half].anchor < key) {
+            low += half + 1;
+            n -= half + 1;
+        } else {
+            n = half;
+        }
+    }
+    return low;
+}
+
+enum err
+batch_masks(struct batch_plan *plan, const uint32_t *index, size_t n,
+    const uint64_t *keys, size_t M, const struct infonce_mask **out,
+    size_t *n_out)
+{
+    size_t n_masks = 0;
+    enum err err = OK;
+
+    if (M > plan->cap_columns) {
+        mem_free(plan->columns);
+        plan->columns = mem_alloc(M, sizeof *plan->columns);
+        plan->cap_columns = plan->columns == NULL ? 0 : M;
+        if (plan->columns == NULL)
+            return ERR_NOMEM;
+    }
+    for (size_t j = 0; j < M; j++)
+        plan->columns[j] = (struct known){.anchor = keys[j], .positive = j};
+    qsort(plan->columns, M, sizeof *plan->columns, compare_known);
+    for (size_t i = 0; i < n && err == OK; i++) {
+        uint64_t anchor = plan->examples[index[i]].anchor.key;
+        uint64_t own = plan->examples[index[i]].positive.key;
+        size_t k = lower_bound(plan->known, plan->n_examples, anchor);
+        /* the anchor's own text first, then its known positives */
+        uint64_t wanted = anchor;
+        for (;;) {
+            size_t c = lower_bound(plan->columns, M, wanted);
+            for (; c < M && plan->columns[c].anchor == wanted; c++) {
+                if (plan->columns[c].positive != i && err == OK)
+                    err = add_mask(
+                        plan, &n_masks, i, plan->columns[c].positive);
+            }
+            while (k < plan->n_examples && plan->known[k].anchor == anchor &&
+                (plan->known[k].positive == anchor ||
+                    (k > 0 && plan->known[k - 1].anchor == anchor &&
+                        plan->known[k - 1].positive ==
+                            plan->known[k].positive)))
+                k++;
+            if (k == plan->n_examples || plan->known[k].anchor != anchor)
+                break;
+            wanted = plan->known[k++].positive;
+        }
+        (void)own;
+    }
+    *out = plan->masks;
+    *n_out = n_masks;
+    return err;
+}

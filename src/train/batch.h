@@ -1,0 +1,70 @@
+/*
+ * batch.h - training examples and how they are put into batches.
+ *
+ * No two examples of a batch share an anchor or a positive; the ones that
+ * would are put off to a later batch of the epoch. A share of the examples
+ * stays beside its group (in the Debian collection: packages of one source),
+ * so that a batch also holds near negatives; the others are spread at random.
+ * What remains false is masked: key j is no negative of anchor i when it is
+ * the text of the anchor, or a known positive of the same anchor text.
+ */
+#ifndef TRAIN_BATCH_H
+#define TRAIN_BATCH_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "base/err.h"
+#include "base/rng.h"
+#include "nn/infonce.h"
+
+#define BATCH_NEGATIVES_MAX 8 /* given negatives of one pair */
+
+struct batch_text {
+    const char *text; /* borrowed for the run */
+    size_t len;
+    uint64_t key; /* hash of the text: equal texts are equal keys */
+};
+
+/* One positive pair, or, for instances, one item (positive == anchor). */
+struct batch_example {
+    struct batch_text anchor;
+    struct batch_text positive;
+    const struct batch_text *negatives; /* [n_negatives]; borrowed */
+    size_t n_negatives;
+    float weight;   /* > 0 */
+    uint64_t group; /* hash of the group, 0: none */
+};
+
+struct batch_plan;
+
+/*
+ * batch_plan_new - an endless sequence of batches over n examples.
+ *
+ *   size         examples a batch, <= n
+ *   group_share  of the examples that stay with their group
+ *   seed         of the order
+ *
+ * borrows examples. Errors: ERR_NOMEM.
+ */
+enum err batch_plan_new(struct batch_plan **out,
+    const struct batch_example *examples, size_t n, size_t size,
+    float group_share, uint64_t seed) NODISCARD;
+void batch_plan_free(struct batch_plan *plan);
+
+/* The next batch: indices into examples, valid until the next call. It may be
+   smaller than size when too few distinct examples are left in an epoch;
+   it is never smaller than 2. *n 0: the examples hold no 2 distinct ones. */
+enum err batch_plan_next(
+    struct batch_plan *plan, const uint32_t **index, size_t *n) NODISCARD;
+
+/*
+ * batch_masks - pairs (i, j) of a batch where key j is no negative of i.
+ *
+ *   keys   [M]  keys of the batch's positives, then its given negatives
+ *   out    sorted by row; valid until the next call
+ */
+enum err batch_masks(struct batch_plan *plan, const uint32_t *index, size_t n,
+    const uint64_t *keys, size_t M, const struct infonce_mask **out,
+    size_t *n_out) NODISCARD;
+
+#endif
