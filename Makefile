@@ -21,7 +21,8 @@ endif
 # ---- flags ----------------------------------------------------------------
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wcast-qual \
     -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes
-OPT_release := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+OPT_release := -O2 -fstack-protector-strong \
+    $(if $(findstring FORTIFY,$(CFLAGS) $(CPPFLAGS)),,-D_FORTIFY_SOURCE=2)
 OPT_debug := -O0
 OPT_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined \
     -fno-omit-frame-pointer
@@ -56,7 +57,7 @@ file_flags = $(strip $(call opt_of,$(1)) $(call isa_of,$(1)))
 
 # ---- libraries ------------------------------------------------------------
 # pkg-config name, least version, Debian package
-LIBS_CORE := jansson:2.13:libjansson-dev sqlite3:3.34:libsqlite3-dev \
+LIBS_CORE := jansson:2.13:libjansson-dev sqlite3:3.37:libsqlite3-dev \
     libutf8proc:2.5:libutf8proc-dev nettle:3.7:nettle-dev
 LIBS_SERVER := libmicrohttpd:0.9.75:libmicrohttpd-dev inih:50:libinih-dev
 LIBS_CLIENT := libcurl:7.70:libcurl4-openssl-dev
