@@ -113,11 +113,25 @@ enum err generations_set_shadow(struct db *db, int64_t collection,
     int64_t generation, int64_t *change_seq) NODISCARD;
 
 /*
- * generations_end - a building generation ends as refused or discarded; its
- * shadow role ends with it. Sweeps. ERR_CONFLICT when it is not building.
+ * generations_end - a building generation ends as refused or discarded (as
+ * retired, when it has been live before); its shadow role ends with it.
+ * Sweeps. ERR_CONFLICT when it is not building.
  */
 enum err generations_end(struct db *db, int64_t collection, int64_t generation,
     enum generation_state state) NODISCARD;
+
+/*
+ * generations_revive - make a generation building again whose vectors are gone
+ * but whose weights are not (refused and still the newest, or without weights
+ * of its own), so that it can be embedded anew and published.
+ *
+ *   space  gives its space, made when missing
+ *
+ * ERR_CONFLICT when it is live, previous or building, or its weights are
+ * dropped.
+ */
+enum err generations_revive(struct db *db, int64_t collection,
+    int64_t generation, int64_t *space) NODISCARD;
 
 /* Replace the report (JSON text). */
 enum err generations_set_report(struct db *db, int64_t collection,

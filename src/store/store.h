@@ -26,7 +26,8 @@
  * stays, and the next one is tried afresh. After an input/output error of a
  * write, commit, fsync or checkpoint the store is read-only until it is opened
  * again (a failed fsync must not be retried: the kernel may have dropped the
- * pages); every later write gets ERR_READ_ONLY and reads go on.
+ * pages); every later write gets ERR_READ_ONLY and reads go on. Whether what
+ * got ERR_IO is on disk is known only after opening again.
  *
  * Failpoints: store_before_commit, store_after_commit, store_publish,
  * store_weights_chunk, store_reembed_commit.

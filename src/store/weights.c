@@ -1,0 +1,450 @@
+#include "store/weights.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/failpoint.h"
+#include "store/db.h"
+#include "store/generations.h"
+#include "store/weights_internal.h"
+
+static const char GET[] =
+    "SELECT weights, weights_bytes, weights_sha256, state FROM generations"
+    " WHERE id = ?1";
+static const char SET_PARTIAL[] =
+    "UPDATE generations SET weights = 1, weights_bytes = 0,"
+    " weights_sha256 = NULL, weights_purge = 0 WHERE id = ?1 AND state = 0";
+static const char SET_COMPLETE[] =
+    "UPDATE generations SET weights = 2, weights_bytes = ?2,"
+    " weights_sha256 = ?3 WHERE id = ?1 AND state = 0 AND weights = 1";
+static const char PUT_CHUNK[] =
+    "INSERT INTO weights (key, bytes) VALUES (?1, ?2)"
+    " ON CONFLICT (key) DO UPDATE SET bytes = excluded.bytes";
+static const char GET_CHUNK[] = "SELECT bytes FROM weights WHERE key = ?1";
+static const char DELETE_FROM[] =
+    "DELETE FROM weights WHERE key >= ?1 AND key <= ?2";
+
+struct weights_writer {
+    struct store *store;
+    int64_t generation_id;
+    int64_t chunk; /* the next one */
+    int64_t n_bytes;
+    struct sha256 sha;
+    enum err err;
+    size_t n_held;
+    unsigned char held[WEIGHTS_CHUNK_BYTES];
+};
+
+/* ---- writing ------------------------------------------------------------- */
+
+static enum err
+begin_op(struct db *db, void *arg)
+{
+    const struct weights_writer *writer = arg;
+    int64_t id = writer->generation_id, changes = 0;
+    struct query q;
+    enum err err;
+
+    query_start(&q, db, GET);
+    query_int(&q, id);
+    if (!query_row(&q) && q.err == OK) {
+        q.err = ERR_NOT_FOUND;
+    }
+    err = query_end(&q);
+    if (err != OK) {
+        return err;
+    }
+    query_start(&q, db, SET_PARTIAL);
+    query_int(&q, id);
+    err = query_run(&q, &changes);
+    if (err == OK && changes == 0) {
+        return ERR_CONFLICT;
+    }
+    if (err != OK) {
+        return err;
+    }
+    query_start(&q, db, DELETE_FROM);
+    query_int(&q, WEIGHTS_KEY(id, 0));
+    query_int(&q, WEIGHTS_KEY(id, WEIGHTS_CHUNKS_MAX));
+    return query_run(&q, NULL);
+}
+
+static enum err
+put_chunk(struct db *db, const struct weights_writer *writer)
+{
+    struct query q;
+    int64_t partial = 0;
+    enum err err;
+
+    /* The generation may have been discarded meanwhile. */
+    query_start(&q, db, GET);
+    query_int(&q, writer->generation_id);
+    if (query_row(&q)) {
+        partial = query_get_int(&q, 0);
+    }
+    err = query_end(&q);
+    if (err != OK) {
+        return err;
+    }
+    if (partial != WEIGHTS_PARTIAL) {
+        return ERR_CONFLICT;
+    }
+    query_start(&q, db, PUT_CHUNK);
+    query_int(&q, WEIGHTS_KEY(writer->generation_id, writer->chunk));
+    query_blob(&q, writer->held, writer->n_held);
+    return query_run(&q, NULL);
+}
+
+static enum err
+chunk_op(struct db *db, void *arg)
+{
+    enum err err = put_chunk(db, arg);
+
+    failpoint("store_weights_chunk");
+    return err;
+}
+
+struct finish {
+    struct weights_writer *writer;
+    uint8_t sha256[SHA256_BYTES];
+};
+
+static enum err
+finish_op(struct db *db, void *arg)
+{
+    const struct finish *finish = arg;
+    const struct weights_writer *writer = finish->writer;
+    struct query q;
+    int64_t changes = 0;
+    enum err err = OK;
+
+    if (writer->n_held > 0) {
+        err = put_chunk(db, writer);
+    }
+    if (err != OK) {
+        return err;
+    }
+    query_start(&q, db, SET_COMPLETE);
+    query_int(&q, writer->generation_id);
+    query_int(&q, writer->n_bytes);
+    query_blob(&q, finish->sha256, SHA256_BYTES);
+    err = query_run(&q, &changes);
+    return err == OK && changes == 0 ? ERR_CONFLICT : err;
+}
+
+enum err
+weights_create(
+    struct weights_writer **out, struct store *store, int64_t generation_id)
+{
+    struct weights_writer *writer = mem_calloc(1, sizeof(*writer));
+    enum err err;
+
+    if (writer == NULL) {
+        return ERR_NOMEM;
+    }
+    writer->store = store;
+    writer->generation_id = generation_id;
+    sha256_start(&writer->sha);
+    err = store_run(store, begin_op, writer);
+    if (err != OK) {
+        mem_free(writer);
+        return err;
+    }
+    *out = writer;
+    return OK;
+}
+
+static enum err
+flush(struct weights_writer *writer)
+{
+    if (writer->chunk == WEIGHTS_CHUNKS_MAX) {
+        return ERR_TOO_LARGE;
+    }
+    enum err err = store_run(writer->store, chunk_op, writer);
+    if (err == OK) {
+        writer->chunk++;
+        writer->n_held = 0;
+    }
+    return err;
+}
+
+enum err
+weights_add(struct weights_writer *writer, const void *bytes, size_t n)
+{
+    const unsigned char *p = bytes;
+
+    if (writer->err != OK || n == 0) {
+        return writer->err;
+    }
+    sha256_add(&writer->sha, bytes, n);
+    writer->n_bytes += (int64_t)n;
+    while (n > 0 && writer->err == OK) {
+        size_t room = WEIGHTS_CHUNK_BYTES - writer->n_held;
+        size_t part = MIN(n, room);
+        memcpy(writer->held + writer->n_held, p, part);
+        writer->n_held += part;
+        p += part;
+        n -= part;
+        if (writer->n_held == WEIGHTS_CHUNK_BYTES) {
+            writer->err = flush(writer);
+        }
+    }
+    return writer->err;
+}
+
+enum err
+weights_finish(struct weights_writer *writer, uint8_t sha256[SHA256_BYTES])
+{
+    struct finish finish = {.writer = writer};
+    enum err err = writer->err;
+
+    sha256_finish(&writer->sha, finish.sha256);
+    if (err == OK) {
+        err = store_run(writer->store, finish_op, &finish);
+    }
+    if (err == OK && sha256 != NULL) {
+        memcpy(sha256, finish.sha256, SHA256_BYTES);
+    }
+    mem_free(writer);
+    return err;
+}
+
+void
+weights_abort(struct weights_writer *writer)
+{
+    mem_free(writer);
+}
+
+enum err
+weights_save(
+    struct store *store, int64_t generation_id, const void *bytes, size_t n)
+{
+    struct weights_writer *writer = NULL;
+    enum err err = weights_create(&writer, store, generation_id);
+
+    if (err != OK) {
+        return err;
+    }
+    err = weights_add(writer, bytes, n);
+    if (err != OK) {
+        weights_abort(writer);
+        return err;
+    }
+    return weights_finish(writer, NULL);
+}
+
+/* ---- reading ------------------------------------------------------------- */
+
+struct facts {
+    int64_t n_bytes;
+    uint8_t sha256[SHA256_BYTES];
+};
+
+static enum err
+get_facts(struct db *db, int64_t generation_id, struct facts *facts)
+{
+    struct query q;
+
+    query_start(&q, db, GET);
+    query_int(&q, generation_id);
+    if (query_row(&q) && query_get_int(&q, 0) == WEIGHTS_COMPLETE) {
+        facts->n_bytes = query_get_int(&q, 1);
+        query_get_bytes(&q, 2, facts->sha256, SHA256_BYTES);
+    } else if (q.err == OK) {
+        q.err = ERR_NOT_FOUND;
+    }
+    return query_end(&q);
+}
+
+/* One chunk into out, which has room for a chunk; its size must be n. */
+static enum err
+read_chunk(
+    struct db *db, int64_t generation_id, int64_t chunk, void *out, size_t n)
+{
+    struct query q;
+
+    query_start(&q, db, GET_CHUNK);
+    query_int(&q, WEIGHTS_KEY(generation_id, chunk));
+    if (query_row(&q)) {
+        query_get_bytes(&q, 0, out, n);
+    } else if (q.err == OK) {
+        q.err = ERR_CORRUPT;
+    }
+    return query_end(&q);
+}
+
+static size_t
+chunk_size(int64_t n_bytes, int64_t chunk)
+{
+    int64_t left = n_bytes - chunk * (int64_t)WEIGHTS_CHUNK_BYTES;
+
+    return (size_t)MIN(left, (int64_t)WEIGHTS_CHUNK_BYTES);
+}
+
+static int64_t
+count_chunks(int64_t n_bytes)
+{
+    int64_t chunk_bytes = (int64_t)WEIGHTS_CHUNK_BYTES;
+
+    return (n_bytes + chunk_bytes - 1) / chunk_bytes;
+}
+
+/* A chunk in a snapshot of its own. When it is gone because the generation
+   was retired meanwhile, that is ERR_NOT_FOUND and no damage. */
+static enum err
+fetch_chunk(struct store *store, int64_t generation_id, int64_t chunk,
+    const struct facts *facts, void *out)
+{
+    struct facts now = *facts;
+    struct db *db = NULL;
+    enum err err = store_read_begin(store, &db);
+
+    if (err != OK) {
+        return err;
+    }
+    err = get_facts(db, generation_id, &now);
+    if (err == OK && memcmp(now.sha256, facts->sha256, SHA256_BYTES) != 0) {
+        err = ERR_NOT_FOUND;
+    }
+    if (err == OK) {
+        err = read_chunk(
+            db, generation_id, chunk, out, chunk_size(facts->n_bytes, chunk));
+    }
+    store_read_end(store, db);
+    return err;
+}
+
+static enum err
+fetch_facts(struct store *store, int64_t generation_id, struct facts *facts)
+{
+    struct db *db = NULL;
+    enum err err = store_read_begin(store, &db);
+
+    if (err == OK) {
+        err = get_facts(db, generation_id, facts);
+        store_read_end(store, db);
+    }
+    if (err == OK && (facts->n_bytes < 0 ||
+                         count_chunks(facts->n_bytes) > WEIGHTS_CHUNKS_MAX)) {
+        err = ERR_CORRUPT;
+    }
+    return err;
+}
+
+enum err
+weights_read(
+    struct store *store, int64_t generation_id, weights_chunk_fn *fn, void *ctx)
+{
+    uint8_t sha256[SHA256_BYTES];
+    struct facts facts;
+    struct sha256 sha;
+    unsigned char *chunk = NULL;
+    enum err err = fetch_facts(store, generation_id, &facts);
+
+    if (err != OK) {
+        return err;
+    }
+    chunk = mem_alloc(WEIGHTS_CHUNK_BYTES, 1);
+    if (chunk == NULL) {
+        return ERR_NOMEM;
+    }
+    sha256_start(&sha);
+    for (int64_t i = 0; i < count_chunks(facts.n_bytes) && err == OK; i++) {
+        size_t n = chunk_size(facts.n_bytes, i);
+        err = fetch_chunk(store, generation_id, i, &facts, chunk);
+        if (err == OK) {
+            sha256_add(&sha, chunk, n);
+            err = fn(ctx, chunk, n);
+        }
+    }
+    if (err == OK) {
+        sha256_finish(&sha, sha256);
+        if (memcmp(sha256, facts.sha256, SHA256_BYTES) != 0) {
+            err = ERR_CORRUPT;
+        }
+    }
+    mem_free(chunk);
+    return err;
+}
+
+struct load {
+    unsigned char *bytes;
+    size_t n;
+    size_t max;
+};
+
+static enum err
+load_chunk(void *ctx, const void *bytes, size_t n)
+{
+    struct load *load = ctx;
+
+    if (n > load->max - load->n) {
+        return ERR_CORRUPT;
+    }
+    memcpy(load->bytes + load->n, bytes, n);
+    load->n += n;
+    return OK;
+}
+
+enum err
+weights_load(
+    struct store *store, int64_t generation_id, void **bytes, size_t *n)
+{
+    struct load load = {0};
+    struct facts facts;
+    enum err err = fetch_facts(store, generation_id, &facts);
+
+    if (err != OK) {
+        return err;
+    }
+    load.max = (size_t)facts.n_bytes;
+    load.bytes = mem_alloc_aligned(MAX(load.max, 1), 1);
+    if (load.bytes == NULL) {
+        return ERR_NOMEM;
+    }
+    err = weights_read(store, generation_id, load_chunk, &load);
+    if (err == OK && load.n != load.max) {
+        err = ERR_CORRUPT;
+    }
+    if (err != OK) {
+        mem_free(load.bytes);
+        return err;
+    }
+    *bytes = load.bytes;
+    *n = load.n;
+    return OK;
+}
+
+/* The same on one connection, for the check of the whole file. */
+enum err
+weights_check(struct db *db, int64_t generation_id)
+{
+    uint8_t sha256[SHA256_BYTES];
+    struct facts facts;
+    struct sha256 sha;
+    unsigned char *chunk = NULL;
+    enum err err = get_facts(db, generation_id, &facts);
+
+    if (err != OK) {
+        return err;
+    }
+    if (facts.n_bytes < 0 || count_chunks(facts.n_bytes) > WEIGHTS_CHUNKS_MAX) {
+        return ERR_CORRUPT;
+    }
+    chunk = mem_alloc(WEIGHTS_CHUNK_BYTES, 1);
+    if (chunk == NULL) {
+        return ERR_NOMEM;
+    }
+    sha256_start(&sha);
+    for (int64_t i = 0; i < count_chunks(facts.n_bytes) && err == OK; i++) {
+        size_t n = chunk_size(facts.n_bytes, i);
+        err = read_chunk(db, generation_id, i, chunk, n);
+        sha256_add(&sha, chunk, n);
+    }
+    sha256_finish(&sha, sha256);
+    if (err == OK && memcmp(sha256, facts.sha256, SHA256_BYTES) != 0) {
+        err = ERR_CORRUPT;
+    }
+    mem_free(chunk);
+    return err;
+}
