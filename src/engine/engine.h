@@ -37,7 +37,7 @@
 struct engine;
 
 #define ENGINE_ID_BYTES_MAX 512  /* item ids */
-#define ENGINE_NAME_BYTES_MAX 64 /* collections, aliases: [a-z0-9_-.] */
+#define ENGINE_NAME_BYTES_MAX 64 /* collections, aliases: [A-Za-z0-9_-.] */
 #define ENGINE_METADATA_BYTES_MAX 65536
 #define ENGINE_GROUP_BYTES_MAX 512
 #define ENGINE_TEXT_BYTES_MAX ((size_t)1 << 20) /* default; see config */

@@ -141,6 +141,10 @@ enum err collection_register(struct collection *c) NODISCARD;
 /* Take it out; gives the registry's reference to the caller. */
 void collection_unregister(struct collection *c);
 
+/* Point an alias at a collection, in memory. */
+enum err collection_set_alias(struct engine *engine, const char *alias,
+    struct collection *c) NODISCARD;
+
 /* load.c: bring every collection of the file into memory. */
 enum err load_collections(struct engine *engine, struct fault *fault) NODISCARD;
 /*
