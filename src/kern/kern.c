@@ -267,6 +267,8 @@ test_scan(const struct kern *t, size_t n, size_t n_queries, uint32_t *state)
     int8_t code[TEST_SCAN_DIMS_MAX];
     size_t stride = TEST_BLOCKS * KERN_BLOCK_ROWS;
 
+    ASSERT(n <= TEST_SCAN_DIMS_MAX);
+
     for (size_t r = 0; r < stride; r++) {
         fill_codes(code, n, KERN_ROW_MAX, KERN_ROW_NORM, state);
         kern_block_put(blocks + r / KERN_BLOCK_ROWS * KERN_BLOCK_ROWS * n,
