@@ -35,7 +35,7 @@
 #define STATIC_BETA 1.0f      /* share of the n-grams against the word */
 #define STATIC_IDF_POWER 0.8f /* phi = power * ln idf */
 #define STATIC_THETA_LR 1.0f  /* learning rates relative to the rows' */
-#define STATIC_RHO_LR 0.1f
+#define STATIC_RHO_LR 0.5f
 #define STATIC_RHO_STEP (-0.05f) /* rho of bucket b starts at b * step */
 #define STATIC_LINE 16 /* floats of theta that share a mark and a segment */
 
