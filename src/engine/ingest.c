@@ -453,9 +453,6 @@ ingest_add_refused(
 
 struct compare {
     struct ingest *b;
-    struct item_row *found; /* [n] of the entries asked */
-    uint32_t *asked;
-    size_t n;
 };
 
 static bool
@@ -479,7 +476,8 @@ compare_row(void *arg, const struct item_row *row)
         return OK; /* changed between two reads of one snapshot: cannot be */
     }
     e->known = true;
-    if (same_text(e->title, row->title) && same_text(e->text, row->text) &&
+    if (!cmp->b->options.condition && same_text(e->title, row->title) &&
+        same_text(e->text, row->text) &&
         same_text(e->metadata, row->metadata)) {
         e->unchanged = true;
         e->version = row->change_seq;
@@ -638,7 +636,7 @@ ingest_encode(
         }
     }
     /* The shadow first, so that the infos that stay are the live encoder's. */
-    if (b->shadow && n) {
+    if (b->shadow && b->shadow->index != b->live->index && n) {
         err = encode_for(b, b->shadow, b->shadow_vectors, false);
     }
     if (!err && n) {
