@@ -370,6 +370,14 @@ query_end(struct query *q)
     return q->err;
 }
 
+void
+query_close(struct query *q)
+{
+    enum err err = query_end(q);
+
+    (void)err;
+}
+
 enum err
 query_run(struct query *q, int64_t *changes)
 {
@@ -430,6 +438,14 @@ db_run(struct db *db, const char *sql)
 
     query_start(&q, db, sql);
     return query_run(&q, NULL);
+}
+
+void
+db_try(struct db *db, const char *sql)
+{
+    enum err err = db_run(db, sql);
+
+    (void)err;
 }
 
 enum err

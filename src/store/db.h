@@ -66,6 +66,9 @@ enum err db_error(struct db *db, int rc) NODISCARD;
 /* Run a statement without parameters or rows. */
 enum err db_run(struct db *db, const char *sql) NODISCARD;
 
+/* The same where nothing can be done about a failure: a rollback. */
+void db_try(struct db *db, const char *sql);
+
 /* The first column of the first row as a number. */
 enum err db_get_int(struct db *db, const char *sql, int64_t *out) NODISCARD;
 
@@ -86,6 +89,8 @@ void query_blob(struct query *q, const void *p, size_t n); /* borrowed */
 bool query_row(struct query *q);
 /* Release the statement; the first error. */
 enum err query_end(struct query *q) NODISCARD;
+/* Release the statement; its error was looked at already. */
+void query_close(struct query *q);
 /* Step to the end and release: for statements without rows. changes (may be
    NULL) gives the number of rows changed. */
 enum err query_run(struct query *q, int64_t *changes) NODISCARD;

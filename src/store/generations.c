@@ -505,7 +505,7 @@ enum err
 generations_publish(struct db *db, const struct generation_publish *publish)
 {
     struct generation_row row;
-    struct roles roles;
+    struct roles roles = {0};
     int64_t n_vectors = 0;
     enum err err = get_roles(db, publish->collection, &roles);
 

@@ -190,7 +190,7 @@ store_check(struct store *store, struct fault *fault)
         err = check_weights(db, fault);
     }
     if (!sqlite3_get_autocommit(db->sql)) {
-        (void)db_run(db, COMMIT);
+        db_try(db, COMMIT);
     }
     db_close(db);
     return err;

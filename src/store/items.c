@@ -249,9 +249,9 @@ items_put(struct db *db, int64_t collection, const struct item_put *puts,
             err = update_one(&change, &update, &puts[i], &old, &results[i]);
         }
     }
-    (void)query_end(&update);
-    (void)query_end(&insert);
-    (void)query_end(&find);
+    query_close(&update);
+    query_close(&insert);
+    query_close(&find);
     if (err == OK) {
         err = change_end(&change);
     }
@@ -274,7 +274,7 @@ items_patch(struct db *db, int64_t collection, struct store_text ext_id,
     }
     query_start(&q, db, FIND);
     err = find_one(&q, collection, ext_id, &old);
-    (void)query_end(&q);
+    query_close(&q);
     if (err != OK) {
         return err;
     }
@@ -346,8 +346,8 @@ items_delete(struct db *db, int64_t collection,
             err = delete_one(&change, &delete_q, &old, &results[i]);
         }
     }
-    (void)query_end(&delete_q);
-    (void)query_end(&find);
+    query_close(&delete_q);
+    query_close(&find);
     if (err == OK) {
         err = change_end(&change);
     }

@@ -97,7 +97,7 @@ apply(struct db *db, const struct embedded_file *file, struct fault *fault)
         fault_set(fault, err, "", "schema file %s cannot be applied: %s",
             file->name, err == ERR_INTERNAL ? "it failed" : err_text(err));
         if (!sqlite3_get_autocommit(db->sql)) {
-            (void)db_run(db, ROLLBACK);
+            db_try(db, ROLLBACK);
         }
         return err;
     }

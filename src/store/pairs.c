@@ -238,7 +238,7 @@ pairs_set_reason(
 
 static enum err
 run_for_item(struct db *db, const char *sql, int64_t collection,
-    struct store_text ext_id, int reason, int64_t *n_pairs)
+    struct store_text ext_id, enum pair_reason reason, int64_t *n_pairs)
 {
     struct query q;
     int64_t changes = 0;

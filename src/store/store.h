@@ -66,7 +66,9 @@ struct store_options {
     size_t batch_ops_max;    /* 512 operations in one commit at most */
     size_t writer_cache_kib; /* 32,768: page cache of the writer */
     size_t reader_cache_kib; /* 2,048: page cache of each reader */
-    size_t checkpoint_pages; /* 2,048 pages of 16 KiB in the log */
+    size_t checkpoint_pages; /* 2,048 pages of 16 KiB: the log is copied into
+                                the file past this, under load past 8 times
+                                as much */
     int64_t max_pages_test;  /* tests: PRAGMA max_page_count; 0 = none */
     bool no_lock_test;       /* tests: do not take the folder's lock */
 };

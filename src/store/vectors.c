@@ -248,8 +248,8 @@ vectors_put(struct db *db, int64_t space, const int64_t *items, size_t n,
                 &update, VECTOR_KEY(space, items[i]), vector, dims, &changed);
         }
     }
-    (void)query_end(&update);
-    (void)query_end(&insert);
+    query_close(&update);
+    query_close(&insert);
     return err == OK ? space_count(db, space, n_new) : err;
 }
 
@@ -299,8 +299,8 @@ vectors_backfill(struct db *db, int64_t space, const int64_t *items,
         }
         n_new += changed;
     }
-    (void)query_end(&insert);
-    (void)query_end(&find);
+    query_close(&insert);
+    query_close(&find);
     if (err == OK) {
         err = space_count(db, space, n_new);
     }

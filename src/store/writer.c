@@ -11,6 +11,9 @@ static const char SAVE[] = "SAVEPOINT one";
 static const char KEEP[] = "RELEASE one";
 static const char UNDO[] = "ROLLBACK TO one";
 
+/* How much longer than checkpoint_pages the log may get under load. */
+#define LOG_PAGES_FACTOR 8
+
 /* An operation in the queue. A waiting caller's lives on its stack, a posted
    one's on the heap. */
 struct entry {
@@ -61,7 +64,7 @@ static void
 roll_back(struct writer *writer)
 {
     if (!sqlite3_get_autocommit(writer->db->sql)) {
-        (void)db_run(writer->db, ROLLBACK);
+        db_try(writer->db, ROLLBACK);
     }
 }
 
@@ -207,9 +210,13 @@ checkpoint(struct writer *writer)
 {
     struct db *db = writer->db;
     int log_frames = 0, copied = 0, rc;
+    size_t limit = writer->checkpoint_pages;
 
-    if ((size_t)db->log_pages < writer->checkpoint_pages ||
-        atomic_load(&writer->read_only)) {
+    /* While others wait the log may grow a while longer. */
+    pthread_mutex_lock(&writer->lock);
+    limit *= writer->n_queued > 0 ? LOG_PAGES_FACTOR : 1;
+    pthread_mutex_unlock(&writer->lock);
+    if ((size_t)db->log_pages < limit || atomic_load(&writer->read_only)) {
         return;
     }
     rc = sqlite3_wal_checkpoint_v2(
@@ -219,8 +226,7 @@ checkpoint(struct writer *writer)
     /* Busy: a reader or another process is in the way; the next commit that
        finds the log long tries again. A full disk: the log stays. */
     if (rc != SQLITE_OK && rc != SQLITE_BUSY) {
-        (void)db_error(db, rc);
-        if (db->io_failed) {
+        if (db_error(db, rc) != OK && db->io_failed) {
             become_read_only(writer);
             db->io_failed = false;
         }
