@@ -4,8 +4,10 @@
  * The work of a call is cut by the caller into shards; which thread runs a
  * shard is not defined, so a result must not depend on it: reductions combine
  * per-shard results in shard order. A pool serves one call at a time (callers
- * queue on its lock). The calling thread works too, so a pool of 1 thread
- * starts none.
+ * queue on its lock), so a shard must not call pool_run on its own pool. The
+ * calling thread works too, as thread 0, so a pool of 1 thread starts none.
+ * Threads without work spin some microseconds and then sleep. Everything that
+ * the shards wrote is visible to the caller after pool_run.
  */
 #ifndef BASE_POOL_H
 #define BASE_POOL_H
@@ -19,7 +21,8 @@ struct pool;
 /* Work on shard shard_i of n_shards; thread_i < pool_threads names scratch. */
 typedef void pool_fn(void *arg, size_t shard_i, size_t thread_i);
 
-/* idle: run the threads (not the caller) under SCHED_IDLE where allowed. */
+/* n_threads > 0 with the caller. idle: run the threads (not the caller) under
+   SCHED_IDLE where allowed. They block all signals. ERR_NOMEM. */
 enum err pool_new(struct pool **out, size_t n_threads, bool idle) NODISCARD;
 void pool_free(struct pool *pool);
 size_t pool_threads(const struct pool *pool); /* NULL counts as 1 */
