@@ -20,6 +20,12 @@
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 
+/* Bits of a uint64_t that are set, its lowest set bit (v != 0), and the place
+   of a uint32_t's highest (v != 0). */
+#define BIT_COUNT64(v) ((unsigned)__builtin_popcountll(v))
+#define BIT_LOWEST64(v) ((unsigned)__builtin_ctzll(v))
+#define BIT_HIGHEST32(v) (31U - (unsigned)__builtin_clz(v))
+
 /* Print where and what, then abort. */
 NORETURN void check_failed(const char *file, int line, const char *what);
 

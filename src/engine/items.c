@@ -525,7 +525,7 @@ names_of(struct collection *c, const struct ann_filter *rows,
     size_t count = 0;
     for (size_t w = 0; w < rows->n_words; w++) {
         for (uint64_t bits = rows->bits[w]; bits; bits &= bits - 1) {
-            uint32_t ord = (uint32_t)(w * 64 + (size_t)__builtin_ctzll(bits));
+            uint32_t ord = (uint32_t)(w * 64 + BIT_LOWEST64(bits));
             const char *id;
             int64_t item;
             enum err err = roster_name(c->roster, ord, arena, &id, &item);
@@ -666,7 +666,7 @@ filtered_numbers(struct collection *c, const char *filter_json, int64_t after,
     }
     for (size_t w = 0; !err && w < rows.n_words; w++) {
         for (uint64_t bits = rows.bits[w]; bits; bits &= bits - 1) {
-            ords[count++] = (uint32_t)(w * 64 + (size_t)__builtin_ctzll(bits));
+            ords[count++] = (uint32_t)(w * 64 + BIT_LOWEST64(bits));
         }
     }
     if (!err) {

@@ -112,7 +112,7 @@ select_rows(struct collection *c, const char *filter_json, const char *pointer,
     }
     size_t n = 0;
     for (size_t w = 0; w < n_words; w++) {
-        n += (size_t)__builtin_popcountll(bits[w]);
+        n += BIT_COUNT64(bits[w]);
     }
     *out =
         (struct ann_filter){.bits = bits, .n_words = n_words, .n_allowed = n};

@@ -81,7 +81,7 @@ position_bucket(uint32_t position)
     /* two buckets an octave: 0 1 2 3 4-5 6-7 8-11 12-15 16-23 ... */
     if (position < 4)
         return position;
-    size_t log2 = 31 - (size_t)__builtin_clz(position);
+    size_t log2 = BIT_HIGHEST32(position);
     size_t half = (position >> (log2 - 1)) & 1;
     return MIN(2 * log2 + half, (size_t)STATIC_POSITIONS - 1);
 }
