@@ -142,8 +142,8 @@ enum err collection_register(struct collection *c) NODISCARD;
 void collection_unregister(struct collection *c);
 
 /* Point an alias at a collection, in memory. */
-enum err collection_set_alias(struct engine *engine, const char *alias,
-    struct collection *c) NODISCARD;
+enum err collection_set_alias(
+    struct engine *engine, const char *alias, struct collection *c) NODISCARD;
 
 /* load.c: bring every collection of the file into memory. */
 enum err load_collections(struct engine *engine, struct fault *fault) NODISCARD;
@@ -263,9 +263,6 @@ enum err reembed_load_index(
 /* A few milliseconds of pause (2 at most) when searches are running: between
    the micro-batches of a job. */
 void engine_yield_to_searches(struct engine *engine);
-
-enum err impressions_new(struct impressions **out, size_t max) NODISCARD;
-void impressions_free(struct impressions *impressions);
 
 enum err keeper_start(struct keeper **out, struct engine *engine) NODISCARD;
 void keeper_stop(struct keeper *keeper);

@@ -523,18 +523,18 @@ names_of(struct collection *c, const struct ann_filter *rows,
         return ERR_NOMEM;
     }
     size_t count = 0;
-    for (size_t w = 0; w < rows->n_words; w++) {
-        for (uint64_t bits = rows->bits[w]; bits; bits &= bits - 1) {
-            uint32_t ord = (uint32_t)(w * 64 + BIT_LOWEST64(bits));
-            const char *id;
-            int64_t item;
-            enum err err = roster_name(c->roster, ord, arena, &id, &item);
-            if (err == ERR_NOMEM) {
-                return err;
-            }
-            if (!err && count < rows->n_allowed) {
-                ids[count++] = store_text_of(id);
-            }
+    for (size_t ord = 0; ord < rows->n_words * 64; ord++) {
+        const char *id;
+        int64_t item;
+        if (!(rows->bits[ord >> 6] >> (ord & 63) & 1)) {
+            continue;
+        }
+        enum err err = roster_name(c->roster, (uint32_t)ord, arena, &id, &item);
+        if (err == ERR_NOMEM) {
+            return err;
+        }
+        if (!err && count < rows->n_allowed) {
+            ids[count++] = store_text_of(id);
         }
     }
     *out = ids;
@@ -664,9 +664,9 @@ filtered_numbers(struct collection *c, const char *filter_json, int64_t after,
         ords = arena_alloc(arena, rows.n_allowed + 1, sizeof(*ords));
         err = items && ords ? OK : ERR_NOMEM;
     }
-    for (size_t w = 0; !err && w < rows.n_words; w++) {
-        for (uint64_t bits = rows.bits[w]; bits; bits &= bits - 1) {
-            ords[count++] = (uint32_t)(w * 64 + BIT_LOWEST64(bits));
+    for (size_t ord = 0; !err && ord < rows.n_words * 64; ord++) {
+        if (rows.bits[ord >> 6] >> (ord & 63) & 1) {
+            ords[count++] = (uint32_t)ord;
         }
     }
     if (!err) {
