@@ -458,6 +458,7 @@ take_span(const struct scratch *s, const struct search_job *job,
         from += n;
     }
     track->n_scanned += span->n;
+    track->n_seen += view.n;
     return err;
 }
 
@@ -482,37 +483,50 @@ span_bound(const struct ann *ann, const struct search_job *job, uint32_t row)
         &job->code, (double)chunk->span_residual[span_i], ann->max_norm);
 }
 
-/* The logarithm of the sum and its error: the head of this file. sum and
-   sum_bounds are without the rescored rows, exact is of these. */
+/* What the rescoring of a query left for its sum. */
+struct rest {
+    size_t n_rows;     /* not rescored */
+    double sum;        /* of the exponentials of these */
+    double sum_bounds; /* the same with the span's bound as a factor */
+    double exact;      /* the exact exponentials of the others */
+    double cosine_max; /* none of these rows is above */
+};
+
+/* The logarithm of the sum and its error: the head of this file. */
 static void
 conclude_sum(const struct track *track, const struct ann_query *query,
-    struct ann_result *result, double sum, double sum_bounds, double exact)
+    struct ann_result *result, const struct rest *rest)
 {
     double t = query->temperature;
-    double slip = SUM_EPS * track->sum;
-    double rest = fmax(sum, 0.0);
-    double rest_low = fmax(sum - slip, 0.0), rest_high = rest + slip;
-    double bound = track->bound_max;
-    double mean = bound;
+    double slip = rest->n_rows > 0 ? SUM_EPS * track->sum : 0.0;
+    double cap =
+        rest->n_rows == 0
+            ? 0.0
+            : (double)rest->n_rows * exp((rest->cosine_max - track->shift) / t);
+    double sum = fmin(fmax(rest->sum, 0.0), cap);
+    double low = fmax(sum - slip, 0.0), high = sum + slip;
+    double bound = track->bound_max, mean = bound;
+    double total = rest->exact + sum;
 
     result->log_sum_exp = 0.0;
     result->log_sum_exp_error = 0.0;
     if (!(t > 0.0))
         return;
-    if (!(rest + exact > 0.0)) {
+    if (!(total > 0.0)) {
         result->log_sum_exp = -INFINITY;
         return;
     }
-    if (rest > 1e-3 * track->sum)
-        mean = fmin(bound, (sum_bounds + 2.0 * slip * bound) / rest);
-
-    double up = bound > 0.0 ? 1.0 + mean / bound * expm1(bound / t) : 1.0;
-    double down = exp(-mean / t);
-    double high = (exact + rest_high * up) / (exact + rest);
-    double low = (exact + rest) / (exact + rest_low * down);
-
-    result->log_sum_exp = track->shift / t + log(exact + rest);
-    result->log_sum_exp_error = log(fmax(high, low)) + 1e-12 * (1.0 + 1.0 / t);
+    if (low > 0.0)
+        mean = fmin(bound, (rest->sum_bounds + slip * bound) / low);
+    low *= exp(-mean / t);
+    if (bound > 0.0)
+        high *= 1.0 + mean / bound * expm1(bound / t);
+    high = fmax(fmin(high, cap), sum);
+    result->log_sum_exp = track->shift / t + log(total);
+    result->log_sum_exp_error =
+        1e-12 * (1.0 + 1.0 / t) +
+        fmax(log((rest->exact + high) / total),
+            log(total / (rest->exact + fmin(low, sum))));
 }
 
 /* Rescore and answer. Under the read lock. */
@@ -534,7 +548,9 @@ finish_job(const struct ann *ann, struct search_job *job, size_t n_shards)
     track_tighten(track);
     qsort(track->rows, track->n_rows, sizeof(*track->rows), by_upper_end);
 
-    double sum = track->sum, sum_bounds = track->sum_bounds, exact = 0.0;
+    struct rest rest = {.sum = track->sum,
+        .sum_bounds = track->sum_bounds,
+        .cosine_max = track->floor};
 
     for (i = 0; i < track->n_rows; i++) {
         struct track_candidate c = track->rows[i];
@@ -542,21 +558,24 @@ finish_job(const struct ann *ann, struct search_job *job, size_t n_shards)
         struct ann_hit hit = {.ord = flat_ord(ann, c.row)};
 
         if (upper < query->min_cosine ||
-            (n_hits == query->k && upper < result->hits[0].cosine))
+            (n_hits == query->k && upper < result->hits[0].cosine)) {
+            rest.cosine_max = fmax(rest.cosine_max, upper);
             break;
+        }
         hit.cosine = kern()->dot_f64(
             flat_vector(ann, c.row), query->vector, ann->n_dims);
         offer(query, result->hits, &n_hits, hit);
         if (t > 0.0) {
             double approximate = exp(((double)c.a - track->shift) / t);
 
-            sum -= approximate;
-            sum_bounds -= approximate * span_bound(ann, job, c.row);
-            exact += exp((hit.cosine - track->shift) / t);
+            rest.sum -= approximate;
+            rest.sum_bounds -= approximate * span_bound(ann, job, c.row);
+            rest.exact += exp((hit.cosine - track->shift) / t);
         }
     }
+    rest.n_rows = track->n_seen - i;
     sort_hits(query, result->hits, n_hits);
-    conclude_sum(track, query, result, sum, sum_bounds, exact);
+    conclude_sum(track, query, result, &rest);
     result->n_hits = n_hits;
     result->exact = true;
     result->n_scanned = track->n_scanned;

@@ -128,6 +128,7 @@ track_merge(struct track *into, const struct track *from, double temperature)
     into->top = MAX(into->top, from->top);
     into->bound_max = MAX(into->bound_max, from->bound_max);
     into->n_scanned += from->n_scanned;
+    into->n_seen += from->n_seen;
     if (temperature > 0.0) {
         if (other.shift > into->shift)
             track_reshift(into, other.shift, temperature);

@@ -38,7 +38,8 @@ struct track {
     double top;       /* largest a seen; kept where the shift follows it */
     double bound_max; /* largest span bound seen */
     size_t n_scanned;
-    enum err err; /* why the track is incomplete, or OK */
+    size_t n_seen; /* of these, the rows that the query may see */
+    enum err err;  /* why the track is incomplete, or OK */
 };
 
 enum err track_init(
