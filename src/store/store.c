@@ -140,7 +140,14 @@ check_length(struct store *store, struct db *db, struct fault *fault)
     /* Pages may still be in the log alone. */
     bool has_log = stat(log_path, &log) == 0 && log.st_size > 0;
     mem_free(log_path);
-    if (has_log || stat(store->path, &file) != 0) {
+    if (stat(store->path, &file) != 0) {
+        return OK;
+    }
+    if (file.st_size > 0 && file.st_size < page_bytes) {
+        return fault_set(fault, ERR_CORRUPT, "",
+            "%s is damaged: it ends within its first page", store->path);
+    }
+    if (has_log) {
         return OK;
     }
     if (file.st_size < pages * page_bytes) {

@@ -135,7 +135,7 @@ bench_ingest(void)
             "queue");
         struct store_stats stats;
         store_get_stats(store, &stats);
-        while (stats.queue_ops > 3) {
+        while (stats.queue_ops > 16) {
             clock_sleep_ms(1);
             store_get_stats(store, &stats);
         }
