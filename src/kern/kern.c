@@ -346,6 +346,7 @@ static const struct kern *const tables[] = {
     &kern_scalar,
 #ifdef __x86_64__
     &kern_avx2,
+    &kern_avx512vnni,
 #endif
 };
 
@@ -355,6 +356,12 @@ supported(const struct kern *table)
 #ifdef __x86_64__
     if (table == &kern_avx2)
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (table == &kern_avx512vnni)
+        return __builtin_cpu_supports("avx512f") &&
+            __builtin_cpu_supports("avx512bw") &&
+            __builtin_cpu_supports("avx512vl") &&
+            __builtin_cpu_supports("avx512vnni") &&
+            __builtin_cpu_supports("fma");
 #endif
     return table == &kern_scalar;
 }
