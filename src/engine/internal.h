@@ -103,6 +103,8 @@ struct engine {
     size_t cap_aliases;
 
     pthread_mutex_t creating; /* one collection or alias at a time */
+    char *static_config;      /* complete settings of the default encoder,
+                                 once they are known; under creating */
     struct impressions *impressions;
     struct jobs *jobs;
     struct keeper *keeper;

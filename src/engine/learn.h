@@ -28,8 +28,8 @@ struct collection;
  * Errors: ERR_INVALID with a pointer to the member, ERR_UNSUPPORTED for a
  * mechanism that this version lacks.
  */
-enum err learn_check_options(const char *options_json, struct fault *fault)
-    NODISCARD;
+enum err learn_check_options(
+    const char *options_json, struct fault *fault) NODISCARD;
 
 /*
  * learn_check_data - are there enough pairs for these options? ERR_INVALID

@@ -76,6 +76,18 @@ build(struct collection *c, const struct filter *filter)
     return err;
 }
 
+static size_t
+count_bits(const uint64_t *words, size_t n_words)
+{
+    size_t n = 0;
+    for (size_t w = 0; w < n_words; w++) {
+        for (uint64_t bits = words[w]; bits; bits &= bits - 1) {
+            n++;
+        }
+    }
+    return n;
+}
+
 enum err
 select_rows(struct collection *c, const char *filter_json, const char *pointer,
     struct arena *arena, struct ann_filter *out, struct fault *fault)
@@ -110,10 +122,7 @@ select_rows(struct collection *c, const char *filter_json, const char *pointer,
         return fault_of(
             fault, err == ERR_NOT_FOUND ? ERR_BUSY : err, "filtering");
     }
-    size_t n = 0;
-    for (size_t w = 0; w < n_words; w++) {
-        n += BIT_COUNT64(bits[w]);
-    }
+    size_t n = count_bits(bits, n_words);
     *out =
         (struct ann_filter){.bits = bits, .n_words = n_words, .n_allowed = n};
     return OK;
