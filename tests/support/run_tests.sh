@@ -74,8 +74,10 @@ run_one() { # a program, replay:program or script
             sed 's/^/       /'
     else
         # One write, so that two failing programs do not mix their lines.
-        printf '%s\n%s\n' "$text" "$(grep -v '^\[ *\(RUN\|OK\) *\]' "$log" |
-            tail -n 60 | sed 's/^/    /')"
+        # The daemon's own log lines are left to the file.
+        printf '%s\n%s\n    (all of it: %s)\n' "$text" "$(grep -v \
+            -e '^\[ *\(RUN\|OK\) *\]' -e '^[-0-9T:.]*Z \(info\|debug\) ' \
+            "$log" | tail -n 60 | sed 's/^/    /')" "$log"
     fi
 }
 
