@@ -230,8 +230,9 @@ enum err lineage_discard(struct collection *c, int64_t generation,
     enum generation_state state, const char *report_json,
     struct fault *fault) NODISCARD;
 
-/* The shadow role of a kept generation (a rollback that was given up) ends. */
-enum err lineage_leave_shadow(struct collection *c) NODISCARD;
+/* After a job: a candidate that it left behind is discarded, and the shadow
+   role of a kept generation (a rollback that was given up) ends. */
+void lineage_clean_up(struct collection *c);
 
 /* The body of a "reembed" job: promote the generation of its options. */
 enum err lineage_promote_run(
