@@ -62,8 +62,8 @@ reserve_texts(struct bag *bag, size_t n)
     size_t cap_a = bag->cap_texts, cap_b = cap_a, cap_c = cap_a;
     if (!grow(&bag->text_start, sizeof *bag->text_start, &cap_a, n + 1) ||
         !grow(&bag->text_words, sizeof *bag->text_words, &cap_b, n + 1) ||
-        !grow(&bag->text_words_full, sizeof *bag->text_words_full, &cap_c,
-            n + 1))
+        !grow(
+            &bag->text_words_full, sizeof *bag->text_words_full, &cap_c, n + 1))
         return false;
     bag->cap_texts = cap_a;
     return true;
@@ -74,8 +74,7 @@ reserve_words(struct bag *bag, size_t n)
 {
     size_t cap_a = bag->cap_words, cap_b = cap_a, cap_c = cap_a;
     if (!grow(&bag->word_hash, sizeof *bag->word_hash, &cap_a, n + 1) ||
-        !grow(&bag->feature_start, sizeof *bag->feature_start, &cap_b,
-            n + 1) ||
+        !grow(&bag->feature_start, sizeof *bag->feature_start, &cap_b, n + 1) ||
         !grow(&bag->last_entry, sizeof *bag->last_entry, &cap_c, n + 1))
         return false;
     bag->cap_words = cap_a;
@@ -165,8 +164,8 @@ add_token(void *arg, const char *word, size_t len, int spaceless)
         size_t n = 1;
         features[0] = hash;
         if (!spaceless)
-            n = hashed_features(features, word, len, a->options->n_min,
-                a->options->n_max);
+            n = hashed_features(
+                features, word, len, a->options->n_min, a->options->n_max);
         if (!add_word(bag, hash, features, n)) {
             a->nomem = true;
             return;

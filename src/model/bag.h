@@ -25,8 +25,8 @@ struct bag_entry {
 struct bag {
     size_t n_texts;
     size_t cap_texts;
-    uint32_t *text_start;   /* [n_texts + 1] into entries */
-    uint32_t *text_words;   /* [n_texts] words used, with repetitions */
+    uint32_t *text_start;      /* [n_texts + 1] into entries */
+    uint32_t *text_words;      /* [n_texts] words used, with repetitions */
     uint32_t *text_words_full; /* [n_texts] words of the whole text */
 
     struct bag_entry *entries;

@@ -23,8 +23,7 @@
 #define TENSORS_MAX 64
 #define IO_BYTES (1u << 20)
 
-static const struct encoder_family *const families[] = {
-    &static_encoder_family};
+static const struct encoder_family *const families[] = {&static_encoder_family};
 
 static const struct encoder_family *
 find_family(const char *name)
@@ -56,8 +55,8 @@ encoder_new(struct encoder **out, const char *family, const char *config_json,
     err = json_parse(
         config_json, strlen(config_json), CONFIG_MAX_BYTES, &tree, fault);
     if (err == OK && json_kind(tree) != JSON_KIND_OBJECT)
-        err = fault_set(fault, ERR_INVALID, "",
-            "an encoder's settings are a JSON object");
+        err = fault_set(
+            fault, ERR_INVALID, "", "an encoder's settings are a JSON object");
     if (err == OK)
         err = f->make(&encoder, tree, &canonical, fault);
     if (err == OK)
@@ -181,12 +180,10 @@ encoder_fingerprint(const struct encoder *encoder, uint8_t out[SHA256_BYTES])
 
     sha256_start(&ctx);
     sha256_add(&ctx, head, sizeof head);
+    sha256_add(&ctx, encoder->family->name, strlen(encoder->family->name) + 1);
+    sha256_add(&ctx, encoder->config_json, strlen(encoder->config_json) + 1);
     sha256_add(
-        &ctx, encoder->family->name, strlen(encoder->family->name) + 1);
-    sha256_add(
-        &ctx, encoder->config_json, strlen(encoder->config_json) + 1);
-    sha256_add(&ctx, encoder->params,
-        encoder->n_params * sizeof *encoder->params);
+        &ctx, encoder->params, encoder->n_params * sizeof *encoder->params);
     sha256_finish(&ctx, out);
 }
 
@@ -215,8 +212,8 @@ write_header(const struct encoder *encoder, struct buf *out)
         size_t bytes = tensor_floats(&tensors[i]) * sizeof(float);
         buf_add_char(out, ',');
         buf_json_cstr(out, tensors[i].name);
-        buf_printf(out, ":{\"dtype\":\"F32\",\"shape\":[%zu",
-            tensors[i].dims[0]);
+        buf_printf(
+            out, ":{\"dtype\":\"F32\",\"shape\":[%zu", tensors[i].dims[0]);
         if (tensors[i].dims[1] > 0)
             buf_printf(out, ",%zu", tensors[i].dims[1]);
         buf_printf(out, "],\"data_offsets\":[%zu,%zu]}", at, at + bytes);
@@ -244,8 +241,7 @@ encoder_save_bytes(const struct encoder *encoder)
 }
 
 enum err
-encoder_save(
-    const struct encoder *encoder, encoder_write_fn *write, void *arg)
+encoder_save(const struct encoder *encoder, encoder_write_fn *write, void *arg)
 {
     struct encoder_tensor tensors[TENSORS_MAX];
     struct buf header;
@@ -296,8 +292,7 @@ check_tensor(const struct json *header, const struct encoder_tensor *tensor,
         strcmp(dtype, "F32") != 0)
         return fault_set(fault, ERR_CORRUPT, "",
             "tensor \"%s\" is not of type F32", tensor->name);
-    if (json_get_array(entry, "", "shape", JSON_REQUIRED, &shape, NULL) !=
-            OK ||
+    if (json_get_array(entry, "", "shape", JSON_REQUIRED, &shape, NULL) != OK ||
         json_count(shape) != rank)
         return fault_set(fault, ERR_CORRUPT, "",
             "tensor \"%s\" has a shape of another rank", tensor->name);
@@ -309,8 +304,8 @@ check_tensor(const struct json *header, const struct encoder_tensor *tensor,
                 "tensor \"%s\" does not have %zu in dimension %zu",
                 tensor->name, tensor->dims[i], i);
     }
-    if (json_get_array(entry, "", "data_offsets", JSON_REQUIRED, &offsets,
-            NULL) != OK ||
+    if (json_get_array(
+            entry, "", "data_offsets", JSON_REQUIRED, &offsets, NULL) != OK ||
         json_count(offsets) != 2 ||
         json_kind(json_item(offsets, 0)) != JSON_KIND_INT ||
         json_kind(json_item(offsets, 1)) != JSON_KIND_INT ||
@@ -330,8 +325,7 @@ check_header(const struct encoder *encoder, const char *text, size_t len,
     size_t n = encoder->family->tensors(encoder, tensors, TENSORS_MAX);
     struct json *header = NULL;
     int64_t at = 0;
-    enum err err =
-        json_parse(text, len, HEADER_MAX_BYTES, &header, NULL);
+    enum err err = json_parse(text, len, HEADER_MAX_BYTES, &header, NULL);
 
     if (err == ERR_NOMEM)
         return err;
@@ -457,8 +451,7 @@ encoder_forward(const struct encoder *encoder, struct encoder_tape *tape,
     const struct encoder_input *inputs, size_t n,
     const struct encoder_noise *noise, float *out, struct pool *pool)
 {
-    return encoder->family->forward(
-        encoder, tape, inputs, n, noise, out, pool);
+    return encoder->family->forward(encoder, tape, inputs, n, noise, out, pool);
 }
 
 enum err

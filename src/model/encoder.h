@@ -72,8 +72,7 @@ struct encoder_grads {
  * unknown family, ERR_NOMEM.
  */
 enum err encoder_new(struct encoder **out, const char *family,
-    const char *config_json, struct buf *config,
-    struct fault *fault) NODISCARD;
+    const char *config_json, struct buf *config, struct fault *fault) NODISCARD;
 void encoder_free(struct encoder *encoder);
 
 /* A private copy to train. */
@@ -126,8 +125,8 @@ typedef enum err encoder_read_fn(void *arg, void *bytes, size_t n);
 enum err encoder_save(const struct encoder *encoder, encoder_write_fn *write,
     void *arg) NODISCARD;
 enum err encoder_load(struct encoder **out, const char *family,
-    const char *config_json, encoder_read_fn *read, void *arg,
-    uint64_t n_bytes, struct fault *fault) NODISCARD;
+    const char *config_json, encoder_read_fn *read, void *arg, uint64_t n_bytes,
+    struct fault *fault) NODISCARD;
 uint64_t encoder_save_bytes(const struct encoder *encoder);
 
 /* Training. A tape belongs to one encoder and one thread at a time. */
@@ -137,9 +136,9 @@ void encoder_tape_free(struct encoder_tape *tape);
 
 /* Dropout and noise of one training forward pass. */
 struct encoder_noise {
-    struct rng *rng;         /* NULL: none */
-    float token_dropout;     /* probability that a token is left out */
-    float feature_dropout;   /* probability that a token's feature is */
+    struct rng *rng;       /* NULL: none */
+    float token_dropout;   /* probability that a token is left out */
+    float feature_dropout; /* probability that a token's feature is */
 };
 
 /*
@@ -168,7 +167,7 @@ void encoder_grads_clear(struct encoder_grads *grads);
  * clone.
  */
 typedef bool encoder_next_fn(void *arg, struct encoder_input *text);
-enum err encoder_refit(struct encoder *encoder, encoder_next_fn *next,
-    void *arg) NODISCARD;
+enum err encoder_refit(
+    struct encoder *encoder, encoder_next_fn *next, void *arg) NODISCARD;
 
 #endif

@@ -21,8 +21,8 @@ struct encoder_family {
     const char *name;
     enum err (*make)(struct encoder **out, const struct json *config,
         struct buf *canonical, struct fault *fault);
-    size_t (*tensors)(const struct encoder *encoder,
-        struct encoder_tensor *out, size_t max);
+    size_t (*tensors)(
+        const struct encoder *encoder, struct encoder_tensor *out, size_t max);
     enum err (*encode)(const struct encoder *encoder,
         const struct encoder_input *inputs, size_t n, float *out,
         struct encoder_info *info, struct pool *pool);
@@ -32,9 +32,8 @@ struct encoder_family {
         struct encoder_tape **out, const struct encoder *encoder);
     void (*tape_free)(struct encoder_tape *tape);
     enum err (*forward)(const struct encoder *encoder,
-        struct encoder_tape *tape, const struct encoder_input *inputs,
-        size_t n, const struct encoder_noise *noise, float *out,
-        struct pool *pool);
+        struct encoder_tape *tape, const struct encoder_input *inputs, size_t n,
+        const struct encoder_noise *noise, float *out, struct pool *pool);
     enum err (*backward)(const struct encoder *encoder,
         struct encoder_tape *tape, const float *d_out,
         struct encoder_grads *grads, struct pool *pool);
@@ -51,8 +50,8 @@ struct encoder {
     size_t max_tokens;
     float *params; /* [n_params], one block */
     size_t n_params;
-    bool trained;      /* parameters differ from what the seed gives */
-    char *config_json; /* canonical */
+    bool trained;        /* parameters differ from what the seed gives */
+    char *config_json;   /* canonical */
     size_t struct_bytes; /* of the family's struct, which holds no pointer
                             of its own: a copy of it is a copy */
 };

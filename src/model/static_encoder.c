@@ -12,8 +12,8 @@
 #define ENCODE_SHARD 128 /* texts that share one bag in encode */
 
 void
-static_word_gains(const struct static_encoder *e, const uint64_t *features, size_t n,
-    float *gains, struct rng *rng, float dropout)
+static_word_gains(const struct static_encoder *e, const uint64_t *features,
+    size_t n, float *gains, struct rng *rng, float dropout)
 {
     gains[0] = expf(log_gain(e, features[0]));
     for (size_t i = 1; i < n; i++)
@@ -40,8 +40,8 @@ static_word_sum(const struct static_encoder *e, const uint64_t *features,
             weight[kept++] = gains[i];
         }
         k->gather(W + p * e->part_dims,
-            e->base.params + p * e->n_buckets * e->part_dims, e->part_dims,
-            idx, weight, kept, e->part_dims);
+            e->base.params + p * e->n_buckets * e->part_dims, e->part_dims, idx,
+            weight, kept, e->part_dims);
     }
 }
 
@@ -87,12 +87,12 @@ encode_shard(const struct encode_job *job, size_t first, size_t n)
         const struct encoder_input *in = &job->inputs[first + t];
         if (bag_add(&bag, in->text, in->len, &options) != OK)
             goto out;
-        widest = MAX(widest,
-            (size_t)(bag.text_start[t + 1] - bag.text_start[t]));
+        widest =
+            MAX(widest, (size_t)(bag.text_start[t + 1] - bag.text_start[t]));
     }
     for (size_t u = 0; u < bag.n_words; u++)
-        widest = MAX(widest,
-            (size_t)(bag.feature_start[u + 1] - bag.feature_start[u]));
+        widest = MAX(
+            widest, (size_t)(bag.feature_start[u + 1] - bag.feature_start[u]));
     W = mem_alloc_aligned(bag.n_words * D + D, sizeof *W);
     idx = mem_alloc(widest + 1, sizeof *idx);
     weight = mem_alloc(2 * widest + 2, sizeof *weight);
@@ -102,7 +102,8 @@ encode_shard(const struct encode_job *job, size_t first, size_t n)
         const uint64_t *features = bag.features + bag.feature_start[u];
         size_t m = bag.feature_start[u + 1] - bag.feature_start[u];
         static_word_gains(e, features, m, weight + widest + 1, NULL, 0);
-        static_word_sum(e, features, weight + widest + 1, m, W + u * D, idx, weight);
+        static_word_sum(
+            e, features, weight + widest + 1, m, W + u * D, idx, weight);
     }
     for (size_t t = 0; t < n; t++) {
         float *y = job->out + (first + t) * D;
@@ -142,9 +143,8 @@ encode_worker(void *arg, size_t shard_i, size_t thread_i)
 }
 
 static enum err
-static_encode(const struct encoder *encoder,
-    const struct encoder_input *inputs, size_t n, float *out,
-    struct encoder_info *info, struct pool *pool)
+static_encode(const struct encoder *encoder, const struct encoder_input *inputs,
+    size_t n, float *out, struct encoder_info *info, struct pool *pool)
 {
     struct encode_job job = {.e = self_of(encoder),
         .inputs = inputs,
@@ -166,8 +166,8 @@ emit_token(void *arg, const char *word, size_t len, int spaceless)
 {
     struct token_job *job = arg;
     (void)spaceless;
-    job->fn(job->arg, word, len,
-        (uint32_t)(hash_bytes(word, len, 0) & 0x7FFFFFFF));
+    job->fn(
+        job->arg, word, len, (uint32_t)(hash_bytes(word, len, 0) & 0x7FFFFFFF));
 }
 
 static enum err
@@ -179,7 +179,6 @@ static_tokenize(const struct encoder *encoder, const char *text, size_t len,
     return words_split(text, len, emit_token, &job);
 }
 
-
 /* ---------------------------------------------------- making and naming */
 
 static size_t
@@ -189,8 +188,7 @@ static_tensors(
     const struct static_encoder *e = self_of(encoder);
     const struct encoder_tensor tensors[] = {
         {"table.0", 0, {e->n_buckets, e->part_dims}},
-        {"table.1", e->n_buckets * e->part_dims,
-            {e->n_buckets, e->part_dims}},
+        {"table.1", e->n_buckets * e->part_dims, {e->n_buckets, e->part_dims}},
         {"feature_weight", e->theta_at, {e->n_weights, 0}},
         {"position_weight", e->rho_at, {STATIC_POSITIONS, 0}},
         {"log_idf", e->phi_at, {e->n_weights, 0}}};
@@ -229,8 +227,8 @@ fill_untrained(struct static_encoder *e)
         for (size_t j = 0; j < 64 && i + j < e->theta_at; j++)
             row[i + j] = (bits >> j) & 1 ? 1.0f : -1.0f;
     }
-    memset(row + e->theta_at, 0,
-        (e->base.n_params - e->theta_at) * sizeof *row);
+    memset(
+        row + e->theta_at, 0, (e->base.n_params - e->theta_at) * sizeof *row);
     for (size_t b = 0; b < STATIC_POSITIONS; b++)
         row[e->rho_at + b] = STATIC_RHO_STEP * (float)b;
     fill_prior(e);
@@ -244,11 +242,10 @@ static enum err
 read_settings(
     struct settings *s, const struct json *config, struct fault *fault)
 {
-    static const char *const keys[] = {"dims", "buckets", "ngram_min",
-        "ngram_max", "max_words", "seed"};
+    static const char *const keys[] = {
+        "dims", "buckets", "ngram_min", "ngram_max", "max_words", "seed"};
     *s = (struct settings){512, 65536, 3, 5, 8192, 1};
-    enum err err =
-        json_only_keys(config, "", keys, ARRAY_LEN(keys), fault);
+    enum err err = json_only_keys(config, "", keys, ARRAY_LEN(keys), fault);
     if (err == OK)
         err = json_get_i64(config, "", "dims", JSON_OPTIONAL, 32,
             ENCODER_DIMS_MAX, &s->dims, fault);
@@ -256,14 +253,14 @@ read_settings(
         err = fault_set(fault, ERR_INVALID, "/dims",
             "dims is a multiple of 32, not %lld", (long long)s->dims);
     if (err == OK)
-        err = json_get_i64(config, "", "buckets", JSON_OPTIONAL, 1024,
-            1 << 20, &s->buckets, fault);
+        err = json_get_i64(config, "", "buckets", JSON_OPTIONAL, 1024, 1 << 20,
+            &s->buckets, fault);
     if (err == OK && (s->buckets & (s->buckets - 1)) != 0)
         err = fault_set(fault, ERR_INVALID, "/buckets",
             "buckets is a power of two, not %lld", (long long)s->buckets);
     if (err == OK)
-        err = json_get_i64(config, "", "ngram_min", JSON_OPTIONAL,
-            HASHED_N_MIN, HASHED_N_MAX, &s->n_min, fault);
+        err = json_get_i64(config, "", "ngram_min", JSON_OPTIONAL, HASHED_N_MIN,
+            HASHED_N_MAX, &s->n_min, fault);
     if (err == OK)
         err = json_get_i64(config, "", "ngram_max", JSON_OPTIONAL, 0,
             HASHED_N_MAX, &s->n_max, fault);
@@ -271,8 +268,8 @@ read_settings(
         err = json_get_i64(config, "", "max_words", JSON_OPTIONAL, 1, 65536,
             &s->max_words, fault);
     if (err == OK)
-        err = json_get_i64(config, "", "seed", JSON_OPTIONAL, 0, INT64_MAX,
-            &s->seed, fault);
+        err = json_get_i64(
+            config, "", "seed", JSON_OPTIONAL, 0, INT64_MAX, &s->seed, fault);
     return err;
 }
 

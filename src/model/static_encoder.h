@@ -98,14 +98,13 @@ entry_coef(const struct static_encoder *e, const struct bag_entry *entry)
 {
     float tf = entry->count == 1 ? 1.0f : 1.0f + logf((float)entry->count);
     return tf *
-        expf(e->base.params[e->rho_at + position_bucket(entry->position)]);
+           expf(e->base.params[e->rho_at + position_bucket(entry->position)]);
 }
 
 /* Gains of one word's n features; with rng an n-gram is left out (gain 0) with
    probability dropout and the others grow by 1 / (1 - dropout). */
-void static_word_gains(const struct static_encoder *e,
-    const uint64_t *features, size_t n, float *gains, struct rng *rng,
-    float dropout);
+void static_word_gains(const struct static_encoder *e, const uint64_t *features,
+    size_t n, float *gains, struct rng *rng, float dropout);
 
 /* W [D] = sum over features of gain x row; idx and weight: [n] scratch. */
 void static_word_sum(const struct static_encoder *e, const uint64_t *features,
@@ -126,7 +125,7 @@ enum err static_backward(const struct encoder *encoder,
     struct pool *pool) NODISCARD;
 size_t static_n_marks(const struct encoder *encoder);
 size_t static_n_segments_max(const struct encoder *encoder);
-enum err static_refit(struct encoder *encoder, encoder_next_fn *next,
-    void *arg) NODISCARD;
+enum err static_refit(
+    struct encoder *encoder, encoder_next_fn *next, void *arg) NODISCARD;
 
 #endif

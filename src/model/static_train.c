@@ -44,7 +44,7 @@ struct static_tape {
     uint32_t *text;   /* [n_entries] the text of an entry */
     uint32_t *bucket; /* [P, n_features] */
     size_t cap_words, cap_features, cap_entries, cap_texts;
-    struct inverted by_word;                      /* entries of a word */
+    struct inverted by_word;                 /* entries of a word */
     struct inverted by_bucket[STATIC_PARTS]; /* uses of a row */
 };
 
@@ -194,8 +194,8 @@ bag_worker(void *arg, size_t shard_i, size_t thread_i)
         options.token_dropout = pass->noise->token_dropout;
     }
     for (size_t i = first; i < end; i++) {
-        if (bag_add(bag, pass->inputs[i].text, pass->inputs[i].len,
-                &options) != OK)
+        if (bag_add(bag, pass->inputs[i].text, pass->inputs[i].len, &options) !=
+            OK)
             pass->nomem = 1;
     }
 }
@@ -347,9 +347,9 @@ d_text_worker(void *arg, size_t shard_i, size_t thread_i)
             kern()->scale(dy, 1.0f / t->norm[i], D);
         }
         for (size_t j = bag->text_start[i]; j < bag->text_start[i + 1]; j++)
-            t->d_coef[j] = t->coef[j] *
-                kern()->dot_f32(
-                    dy, t->W + (size_t)bag->entries[j].word * D, D);
+            t->d_coef[j] =
+                t->coef[j] *
+                kern()->dot_f32(dy, t->W + (size_t)bag->entries[j].word * D, D);
     }
 }
 
@@ -369,8 +369,7 @@ d_word_worker(void *arg, size_t shard_i, size_t thread_i)
     for (size_t u = shard_i * WORDS_A_SHARD; u < end; u++) {
         float *dW = t->dW + u * D;
         memset(dW, 0, D * sizeof *dW);
-        for (size_t k = t->by_word.start[u]; k < t->by_word.start[u + 1];
-             k++) {
+        for (size_t k = t->by_word.start[u]; k < t->by_word.start[u + 1]; k++) {
             size_t j = t->by_word.item[k];
             kern()->axpy(dW, t->coef[j], t->dy + (size_t)t->text[j] * D, D);
         }
@@ -380,8 +379,7 @@ d_word_worker(void *arg, size_t shard_i, size_t thread_i)
             if (t->gains[i] > 0) {
                 for (size_t p = 0; p < STATIC_PARTS; p++)
                     dot += kern()->dot_f32(dW + p * e->part_dims,
-                        static_row(
-                            e, p, t->bucket[p * bag->n_features + i]),
+                        static_row(e, p, t->bucket[p * bag->n_features + i]),
                         e->part_dims);
             }
             t->d_gain[i] = t->gains[i] * dot;
@@ -410,8 +408,7 @@ d_row_worker(void *arg, size_t shard_i, size_t thread_i)
             if (!(t->gains[i] > 0))
                 continue;
             kern()->axpy(d_row, t->gains[i],
-                t->dW + (size_t)t->owner[i] * e->base.n_dims +
-                    p * e->part_dims,
+                t->dW + (size_t)t->owner[i] * e->base.n_dims + p * e->part_dims,
                 e->part_dims);
             pass->grads->marks[r] = 1;
         }
@@ -452,17 +449,15 @@ list_segments(const struct static_encoder *e, struct encoder_grads *grads)
     size_t n = 0;
     for (size_t r = 0; r < rows; r++) {
         if (grads->marks[r])
-            grads->segments[n++] =
-                (struct encoder_segment){.start = r * e->part_dims,
-                    .n = e->part_dims,
-                    .lr_scale = 1};
+            grads->segments[n++] = (struct encoder_segment){
+                .start = r * e->part_dims, .n = e->part_dims, .lr_scale = 1};
     }
     for (size_t i = 0; i < lines; i++) {
         if (grads->marks[rows + i])
-            grads->segments[n++] = (struct encoder_segment){
-                .start = e->theta_at + i * STATIC_LINE,
-                .n = STATIC_LINE,
-                .lr_scale = STATIC_THETA_LR};
+            grads->segments[n++] =
+                (struct encoder_segment){.start = e->theta_at + i * STATIC_LINE,
+                    .n = STATIC_LINE,
+                    .lr_scale = STATIC_THETA_LR};
     }
     if (grads->marks[rows + lines])
         grads->segments[n++] = (struct encoder_segment){.start = e->rho_at,
@@ -478,21 +473,17 @@ static_backward(const struct encoder *encoder, struct encoder_tape *tape,
     const struct static_encoder *e = self_of(encoder);
     struct static_tape *t = tape_of(tape);
     const struct bag *bag = &t->bag;
-    struct pass pass = {
-        .e = e, .t = t, .d_out = d_out, .grads = grads};
+    struct pass pass = {.e = e, .t = t, .d_out = d_out, .grads = grads};
     size_t rows = STATIC_PARTS * e->n_buckets;
 
-    if (invert(&t->by_word, bag->n_words, bag->n_entries,
-            &bag->entries[0].word,
+    if (invert(&t->by_word, bag->n_words, bag->n_entries, &bag->entries[0].word,
             sizeof *bag->entries / sizeof(uint32_t)) != OK)
         return ERR_NOMEM;
     pool_run(pool, STATIC_PARTS, invert_worker, &pass);
     if (pass.nomem)
         return ERR_NOMEM;
-    pool_run(
-        pool, shards(bag->n_texts, TEXTS_A_SHARD), d_text_worker, &pass);
-    pool_run(
-        pool, shards(bag->n_words, WORDS_A_SHARD), d_word_worker, &pass);
+    pool_run(pool, shards(bag->n_texts, TEXTS_A_SHARD), d_text_worker, &pass);
+    pool_run(pool, shards(bag->n_words, WORDS_A_SHARD), d_word_worker, &pass);
     pool_run(pool, shards(rows, ROWS_A_SHARD), d_row_worker, &pass);
     for (size_t i = 0; i < bag->n_features; i++) {
         size_t w = weight_of(e, bag->features[i]);
@@ -500,8 +491,9 @@ static_backward(const struct encoder *encoder, struct encoder_tape *tape,
         grads->marks[rows + w / STATIC_LINE] = 1;
     }
     for (size_t j = 0; j < bag->n_entries; j++)
-        grads->d_params[e->rho_at +
-            position_bucket(bag->entries[j].position)] += t->d_coef[j];
+        grads
+            ->d_params[e->rho_at + position_bucket(bag->entries[j].position)] +=
+            t->d_coef[j];
     grads->marks[rows + e->n_weights / STATIC_LINE] = 1;
     list_segments(e, grads);
     return OK;

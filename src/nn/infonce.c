@@ -179,10 +179,11 @@ gradient_worker(void *arg, size_t shard_i, size_t thread_i)
             }
         }
         row[ROW_SCALE] = (float)scale;
-        row[ROW_NEGATIVE] = n_negative > 1
-            ? (float)((negative - (double)own) / (double)(n_negative - 1)) *
-                in->tau
-            : 0;
+        row[ROW_NEGATIVE] =
+            n_negative > 1
+                ? (float)((negative - (double)own) / (double)(n_negative - 1)) *
+                      in->tau
+                : 0;
     }
 }
 

@@ -15,8 +15,8 @@ hashed_word(const char *word, size_t len)
 }
 
 size_t
-hashed_features(uint64_t *out, const char *word, size_t len, unsigned n_min,
-    unsigned n_max)
+hashed_features(
+    uint64_t *out, const char *word, size_t len, unsigned n_min, unsigned n_max)
 {
     char marked[WORDS_MAX_BYTES + 2];
     unsigned char start[WORDS_MAX_BYTES + 3]; /* where characters begin */
@@ -24,7 +24,7 @@ hashed_features(uint64_t *out, const char *word, size_t len, unsigned n_min,
     size_t n_out = 0;
 
     ASSERT(len <= WORDS_MAX_BYTES && n_min >= HASHED_N_MIN &&
-        n_max <= HASHED_N_MAX);
+           n_max <= HASHED_N_MAX);
     out[n_out++] = hashed_word(word, len);
     marked[0] = '<';
     for (size_t i = 0; i < len; i++)

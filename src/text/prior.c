@@ -26,5 +26,5 @@ float
 prior_idf_of(uint32_t df, uint32_t n)
 {
     return logf(1.0f + (float)n / ((float)df + 0.5f)) /
-        logf(1.0f + 2.0f * (float)n);
+           logf(1.0f + 2.0f * (float)n);
 }

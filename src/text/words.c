@@ -13,28 +13,76 @@
 
 /* Lower-case letters and digits map to themselves, capitals to small ones,
    everything else to 0, a separator. */
-static const unsigned char ascii_fold[128] = {
-    ['0'] = '0', ['1'] = '1', ['2'] = '2', ['3'] = '3', ['4'] = '4',
-    ['5'] = '5', ['6'] = '6', ['7'] = '7', ['8'] = '8', ['9'] = '9',
-    ['a'] = 'a', ['b'] = 'b', ['c'] = 'c', ['d'] = 'd', ['e'] = 'e',
-    ['f'] = 'f', ['g'] = 'g', ['h'] = 'h', ['i'] = 'i', ['j'] = 'j',
-    ['k'] = 'k', ['l'] = 'l', ['m'] = 'm', ['n'] = 'n', ['o'] = 'o',
-    ['p'] = 'p', ['q'] = 'q', ['r'] = 'r', ['s'] = 's', ['t'] = 't',
-    ['u'] = 'u', ['v'] = 'v', ['w'] = 'w', ['x'] = 'x', ['y'] = 'y',
-    ['z'] = 'z', ['A'] = 'a', ['B'] = 'b', ['C'] = 'c', ['D'] = 'd',
-    ['E'] = 'e', ['F'] = 'f', ['G'] = 'g', ['H'] = 'h', ['I'] = 'i',
-    ['J'] = 'j', ['K'] = 'k', ['L'] = 'l', ['M'] = 'm', ['N'] = 'n',
-    ['O'] = 'o', ['P'] = 'p', ['Q'] = 'q', ['R'] = 'r', ['S'] = 's',
-    ['T'] = 't', ['U'] = 'u', ['V'] = 'v', ['W'] = 'w', ['X'] = 'x',
-    ['Y'] = 'y', ['Z'] = 'z'};
+static const unsigned char ascii_fold[128] = {['0'] = '0',
+    ['1'] = '1',
+    ['2'] = '2',
+    ['3'] = '3',
+    ['4'] = '4',
+    ['5'] = '5',
+    ['6'] = '6',
+    ['7'] = '7',
+    ['8'] = '8',
+    ['9'] = '9',
+    ['a'] = 'a',
+    ['b'] = 'b',
+    ['c'] = 'c',
+    ['d'] = 'd',
+    ['e'] = 'e',
+    ['f'] = 'f',
+    ['g'] = 'g',
+    ['h'] = 'h',
+    ['i'] = 'i',
+    ['j'] = 'j',
+    ['k'] = 'k',
+    ['l'] = 'l',
+    ['m'] = 'm',
+    ['n'] = 'n',
+    ['o'] = 'o',
+    ['p'] = 'p',
+    ['q'] = 'q',
+    ['r'] = 'r',
+    ['s'] = 's',
+    ['t'] = 't',
+    ['u'] = 'u',
+    ['v'] = 'v',
+    ['w'] = 'w',
+    ['x'] = 'x',
+    ['y'] = 'y',
+    ['z'] = 'z',
+    ['A'] = 'a',
+    ['B'] = 'b',
+    ['C'] = 'c',
+    ['D'] = 'd',
+    ['E'] = 'e',
+    ['F'] = 'f',
+    ['G'] = 'g',
+    ['H'] = 'h',
+    ['I'] = 'i',
+    ['J'] = 'j',
+    ['K'] = 'k',
+    ['L'] = 'l',
+    ['M'] = 'm',
+    ['N'] = 'n',
+    ['O'] = 'o',
+    ['P'] = 'p',
+    ['Q'] = 'q',
+    ['R'] = 'r',
+    ['S'] = 's',
+    ['T'] = 't',
+    ['U'] = 'u',
+    ['V'] = 'v',
+    ['W'] = 'w',
+    ['X'] = 'x',
+    ['Y'] = 'y',
+    ['Z'] = 'z'};
 
 static bool
 is_spaceless(utf8proc_int32_t c)
 {
     return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) ||
-        (c >= 0x3041 && c <= 0x30FF) || (c >= 0x0E01 && c <= 0x0EFF) ||
-        (c >= 0x1780 && c <= 0x17FF) || (c >= 0x1000 && c <= 0x109F) ||
-        (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x20000 && c <= 0x3FFFF);
+           (c >= 0x3041 && c <= 0x30FF) || (c >= 0x0E01 && c <= 0x0EFF) ||
+           (c >= 0x1780 && c <= 0x17FF) || (c >= 0x1000 && c <= 0x109F) ||
+           (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x20000 && c <= 0x3FFFF);
 }
 
 static bool
@@ -81,8 +129,7 @@ split_ascii(const char *s, size_t len, words_fn *fn, void *arg)
 
 /* Words of normalised code points. */
 static void
-split_code_points(
-    const utf8proc_int32_t *c, size_t n, words_fn *fn, void *arg)
+split_code_points(const utf8proc_int32_t *c, size_t n, words_fn *fn, void *arg)
 {
     char word[WORDS_MAX_BYTES + 8];
     size_t len = 0;
@@ -94,10 +141,9 @@ split_code_points(
             size_t one =
                 (size_t)utf8proc_encode_char(c[i], (utf8proc_uint8_t *)pair);
             fn(arg, (const char *)pair, one, 1);
-            if (i + 1 < n && is_spaceless(c[i + 1]) &&
-                is_word_part(c[i + 1])) {
-                size_t two = one +
-                    (size_t)utf8proc_encode_char(c[i + 1], pair + one);
+            if (i + 1 < n && is_spaceless(c[i + 1]) && is_word_part(c[i + 1])) {
+                size_t two =
+                    one + (size_t)utf8proc_encode_char(c[i + 1], pair + one);
                 fn(arg, (const char *)pair, two, 1);
             }
             len = 0;
@@ -130,13 +176,12 @@ split_unicode(const char *s, size_t len, utf8proc_int32_t *scratch,
 {
     size_t n = 0;
     const utf8proc_option_t options = UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT |
-        UTF8PROC_CASEFOLD | UTF8PROC_IGNORE;
+                                      UTF8PROC_CASEFOLD | UTF8PROC_IGNORE;
     size_t i = 0;
     while (i < len) {
         utf8proc_int32_t c;
-        utf8proc_ssize_t used =
-            utf8proc_iterate((const utf8proc_uint8_t *)s + i,
-                (utf8proc_ssize_t)(len - i), &c);
+        utf8proc_ssize_t used = utf8proc_iterate(
+            (const utf8proc_uint8_t *)s + i, (utf8proc_ssize_t)(len - i), &c);
         if (used <= 0) {
             scratch[n++] = ' ';
             i++;
@@ -154,8 +199,8 @@ split_unicode(const char *s, size_t len, utf8proc_int32_t *scratch,
         }
         n = kept;
     }
-    utf8proc_ssize_t composed = utf8proc_normalize_utf32(scratch,
-        (utf8proc_ssize_t)n, UTF8PROC_COMPOSE | UTF8PROC_STABLE);
+    utf8proc_ssize_t composed = utf8proc_normalize_utf32(
+        scratch, (utf8proc_ssize_t)n, UTF8PROC_COMPOSE | UTF8PROC_STABLE);
     ASSERT(composed >= 0);
     split_code_points(scratch, (size_t)composed, fn, arg);
 }
@@ -191,7 +236,7 @@ words_split(const char *text, size_t len, words_fn *fn, void *arg)
             size_t n = MIN(end - i, (size_t)PIECE_MAX_BYTES);
             /* a slice ends where a character does */
             while (i + n < end && n > PIECE_MAX_BYTES - 4 &&
-                ((unsigned char)text[i + n] & 0xC0) == 0x80)
+                   ((unsigned char)text[i + n] & 0xC0) == 0x80)
                 n--;
             split_unicode(text + i, n, scratch, n_scratch, fn, arg);
             i += n;

@@ -22,8 +22,7 @@
 
 /* spaceless: the word comes from a script without spaces, and has no inner
    structure worth n-grams. The bytes are valid for the call. */
-typedef void words_fn(
-    void *arg, const char *word, size_t len, int spaceless);
+typedef void words_fn(void *arg, const char *word, size_t len, int spaceless);
 
 /*
  * words_split - call fn for every word of a text, in order.

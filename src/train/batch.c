@@ -21,14 +21,14 @@ struct batch_plan {
     size_t n_examples, size;
     float group_share;
     struct rng rng;
-    struct slot *slots;    /* [n_examples] the epoch's order */
-    uint32_t *waiting;     /* examples put off, oldest first */
+    struct slot *slots; /* [n_examples] the epoch's order */
+    uint32_t *waiting;  /* examples put off, oldest first */
     size_t n_waiting;
-    size_t next;           /* into slots */
-    uint32_t *index;       /* [size] */
-    struct known *known;   /* [n_examples] sorted */
-    uint64_t *seen;        /* open addressing, keys of the batch */
-    size_t n_seen;         /* a power of two */
+    size_t next;         /* into slots */
+    uint32_t *index;     /* [size] */
+    struct known *known; /* [n_examples] sorted */
+    uint64_t *seen;      /* open addressing, keys of the batch */
+    size_t n_seen;       /* a power of two */
     struct infonce_mask *masks;
     size_t cap_masks;
     struct known *columns; /* [cap_columns] key with its column */
@@ -115,9 +115,8 @@ start_epoch(struct batch_plan *plan)
         bool stays = rng_float(&plan->rng) < plan->group_share;
         if (example->group != 0 && stays)
             order = (hash_u64(example->group ^ salt) & ~(uint64_t)0xFFFF) |
-                (order & 0xFFFF);
-        plan->slots[i] =
-            (struct slot){.order = order, .example = (uint32_t)i};
+                    (order & 0xFFFF);
+        plan->slots[i] = (struct slot){.order = order, .example = (uint32_t)i};
     }
     qsort(plan->slots, plan->n_examples, sizeof *plan->slots, compare_slots);
     plan->next = 0;
@@ -246,14 +245,14 @@ batch_masks(struct batch_plan *plan, const uint32_t *index, size_t n,
             size_t c = lower_bound(plan->columns, M, wanted);
             for (; c < M && plan->columns[c].anchor == wanted; c++) {
                 if (plan->columns[c].positive != i && err == OK)
-                    err = add_mask(
-                        plan, &n_masks, i, plan->columns[c].positive);
+                    err =
+                        add_mask(plan, &n_masks, i, plan->columns[c].positive);
             }
             while (k < plan->n_examples && plan->known[k].anchor == anchor &&
-                (plan->known[k].positive == anchor ||
-                    (k > 0 && plan->known[k - 1].anchor == anchor &&
-                        plan->known[k - 1].positive ==
-                            plan->known[k].positive)))
+                   (plan->known[k].positive == anchor ||
+                       (k > 0 && plan->known[k - 1].anchor == anchor &&
+                           plan->known[k - 1].positive ==
+                               plan->known[k].positive)))
                 k++;
             if (k == plan->n_examples || plan->known[k].anchor != anchor)
                 break;

@@ -35,7 +35,7 @@ struct ranking {
     const struct judge_question *questions;
     size_t n, D;
     struct judge_ranks *out;
-    float *scores;  /* [threads, QUESTIONS_A_SHARD, ROWS_A_BLOCK] */
+    float *scores; /* [threads, QUESTIONS_A_SHARD, ROWS_A_BLOCK] */
     struct pool *pool;
     /* the block being compared */
     const uint32_t *ords;
@@ -44,15 +44,14 @@ struct ranking {
 };
 
 static void
-compare_one(const struct ranking *r, size_t q, float *scores, size_t first,
-    size_t n)
+compare_one(
+    const struct ranking *r, size_t q, float *scores, size_t first, size_t n)
 {
     struct judge_ranks *out = r->out;
     const struct judge_question *question = &r->questions[q];
     size_t start = out->start[q];
     size_t n_relevant = out->start[q + 1] - start;
-    uint32_t *bins =
-        out->bins == NULL ? NULL : out->bins + q * JUDGE_BINS;
+    uint32_t *bins = out->bins == NULL ? NULL : out->bins + q * JUDGE_BINS;
 
     for (size_t j = 0; j < n; j++) {
         float s = scores[j];
@@ -64,9 +63,7 @@ compare_one(const struct ranking *r, size_t q, float *scores, size_t first,
             out->top[q] = s;
         if (bins != NULL) {
             float at = (s + 1.0f) * (JUDGE_BINS / 2);
-            bins[at < 0             ? 0
-                    : at >= JUDGE_BINS ? JUDGE_BINS - 1
-                                       : (size_t)at]++;
+            bins[at < 0 ? 0 : at >= JUDGE_BINS ? JUDGE_BINS - 1 : (size_t)at]++;
         }
     }
     for (size_t k = start; k < start + n_relevant; k++) {
@@ -86,8 +83,7 @@ block_worker(void *arg, size_t shard_i, size_t thread_i)
     struct ranking *r = arg;
     size_t q0 = shard_i * QUESTIONS_A_SHARD;
     size_t nq = MIN(r->n - q0, (size_t)QUESTIONS_A_SHARD);
-    float *scores =
-        r->scores + thread_i * QUESTIONS_A_SHARD * ROWS_A_BLOCK;
+    float *scores = r->scores + thread_i * QUESTIONS_A_SHARD * ROWS_A_BLOCK;
 
     for (size_t first = 0; first < r->n_rows; first += ROWS_A_BLOCK) {
         size_t n = MIN(r->n_rows - first, (size_t)ROWS_A_BLOCK);
@@ -132,12 +128,11 @@ place_positives(struct ranking *r)
         const struct judge_question *question = &r->questions[q];
         for (size_t k = r->out->start[q]; k < r->out->start[q + 1]; k++) {
             uint32_t ord = question->relevant[k - r->out->start[q]];
-            bool there = ord != question->skip &&
-                ann_get(r->index, ord, row) == OK;
+            bool there =
+                ord != question->skip && ann_get(r->index, ord, row) == OK;
             r->out->rank[k] = there ? 0 : JUDGE_ABSENT;
-            r->out->cosine[k] = there
-                ? kern()->dot_f32(r->vectors + q * r->D, row, r->D)
-                : -1;
+            r->out->cosine[k] =
+                there ? kern()->dot_f32(r->vectors + q * r->D, row, r->D) : -1;
         }
     }
     mem_free(row);
@@ -166,9 +161,9 @@ judge_rank(struct judge_ranks *out, const struct ann *index,
     ranks.rank = mem_calloc(total, sizeof *ranks.rank);
     ranks.cosine = mem_calloc(total, sizeof *ranks.cosine);
     ranks.top = mem_alloc(n, sizeof *ranks.top);
-    r.scores = mem_alloc_aligned(
-        pool_threads(pool) * QUESTIONS_A_SHARD * ROWS_A_BLOCK,
-        sizeof *r.scores);
+    r.scores =
+        mem_alloc_aligned(pool_threads(pool) * QUESTIONS_A_SHARD * ROWS_A_BLOCK,
+            sizeof *r.scores);
     if (with_bins)
         ranks.bins = mem_calloc(n * JUDGE_BINS, sizeof *ranks.bins);
     if (ranks.start == NULL || ranks.rank == NULL || ranks.cosine == NULL ||
@@ -177,8 +172,8 @@ judge_rank(struct judge_ranks *out, const struct ann *index,
         goto out;
     ranks.start[0] = 0;
     for (size_t q = 0; q < n; q++) {
-        ranks.start[q + 1] = ranks.start[q] +
-            MIN(questions[q].n_relevant, (size_t)POSITIVES_MAX);
+        ranks.start[q + 1] = ranks.start[q] + MIN(questions[q].n_relevant,
+                                                  (size_t)POSITIVES_MAX);
         ranks.top[q] = -1;
     }
     err = place_positives(&r);
@@ -220,8 +215,7 @@ judge_value(const struct judge_ranks *ranks, size_t question,
     case JUDGE_MRR_10:
         return best;
     default:
-        return found /
-            (double)MIN(n, (size_t)depth[measure]);
+        return found / (double)MIN(n, (size_t)depth[measure]);
     }
 }
 
@@ -274,7 +268,7 @@ judge_compare(struct judge_difference *out, const struct judge_ranks *before,
     for (size_t q = 0; q < n; q++)
         groups[q] = (struct group_sum){.group = questions[q].group,
             .gain = judge_value(after, q, measure) -
-                judge_value(before, q, measure),
+                    judge_value(before, q, measure),
             .n = 1};
     qsort(groups, n, sizeof *groups, compare_groups);
     for (size_t q = 0; q < n; q++) {
@@ -352,10 +346,9 @@ judge_calibration_at(struct judge_calibration *out,
             n_nll++;
             hit = hit || ranks->rank[k] == 0;
         }
-        double p =
-            fmin(exp((double)ranks->top[q] / temperature - log_z), 1);
-        size_t b = MIN((size_t)(p * CALIBRATION_BINS),
-            (size_t)CALIBRATION_BINS - 1);
+        double p = fmin(exp((double)ranks->top[q] / temperature - log_z), 1);
+        size_t b =
+            MIN((size_t)(p * CALIBRATION_BINS), (size_t)CALIBRATION_BINS - 1);
         hits[b] += hit;
         claimed[b] += p;
         count[b]++;
@@ -376,8 +369,7 @@ nll_at(const struct judge_ranks *ranks, double log_tau)
 }
 
 void
-judge_calibrate(
-    struct judge_calibration *out, const struct judge_ranks *ranks)
+judge_calibrate(struct judge_calibration *out, const struct judge_ranks *ranks)
 {
     const double golden = 0.6180339887498949;
     double low = log(TEMPERATURE_MIN), high = log(TEMPERATURE_MAX);

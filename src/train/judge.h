@@ -30,12 +30,12 @@ struct judge_question {
 
 /* What one generation answered. */
 struct judge_ranks {
-    size_t n;              /* questions */
-    size_t *start;         /* [n + 1] into rank and cosine */
-    uint32_t *rank;        /* 0 is the top; JUDGE_ABSENT */
-    float *cosine;         /* of the positives */
-    float *top;            /* [n] greatest cosine of all candidates */
-    uint32_t *bins;        /* [n, JUDGE_BINS] histogram, or NULL */
+    size_t n;       /* questions */
+    size_t *start;  /* [n + 1] into rank and cosine */
+    uint32_t *rank; /* 0 is the top; JUDGE_ABSENT */
+    float *cosine;  /* of the positives */
+    float *top;     /* [n] greatest cosine of all candidates */
+    uint32_t *bins; /* [n, JUDGE_BINS] histogram, or NULL */
 };
 
 /*

@@ -13,8 +13,7 @@
 #define NEGATIVES_A_BATCH 1024   /* given negatives that fit in a batch */
 
 void
-train_options_default(
-    struct train_options *options, enum train_pretext pretext)
+train_options_default(struct train_options *options, enum train_pretext pretext)
 {
     *options = (struct train_options){.pretext = pretext,
         .seed = 1,
@@ -28,10 +27,8 @@ train_options_default(
         .token_dropout = 0.1f,
         .feature_dropout = 0.25f,
         .group_share = 0.5f,
-        .adamw = {.beta1 = 0.9f,
-            .beta2 = 0.999f,
-            .eps = 1e-8f,
-            .weight_decay = 0}};
+        .adamw = {
+            .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0}};
     if (pretext == TRAIN_INSTANCES)
         options->epochs = 1;
 }
@@ -89,8 +86,7 @@ run_init(struct run *r, size_t n, size_t B, uint64_t *bytes)
     size_t rows = 2 * B + r->max_negatives;
     size_t M = B + r->max_negatives;
     (void)encoder_params(r->encoder, &n_params);
-    err = batch_plan_new(
-        &r->plan, r->examples, n, B, o->group_share, o->seed);
+    err = batch_plan_new(&r->plan, r->examples, n, B, o->group_share, o->seed);
     if (err == OK)
         err = encoder_tape_new(&r->tape, r->encoder);
     if (err == OK)
@@ -126,8 +122,7 @@ fill_batch(struct run *r, const uint32_t *index, size_t n)
         r->weight[i] = e->weight;
         if (r->options->pretext == TRAIN_INSTANCES) {
             struct view anchor, key;
-            views_text(
-                e->anchor.text, e->anchor.len, &r->rng, &anchor, &key);
+            views_text(e->anchor.text, e->anchor.len, &r->rng, &anchor, &key);
             r->inputs[i] = (struct encoder_input){anchor.text, anchor.len};
             r->inputs[n + i] = (struct encoder_input){key.text, key.len};
             r->keys[i] = e->anchor.key;
@@ -142,8 +137,8 @@ fill_batch(struct run *r, const uint32_t *index, size_t n)
         return M;
     for (size_t i = 0; i < n; i++) {
         const struct batch_example *e = &r->examples[index[i]];
-        for (size_t j = 0;
-             j < e->n_negatives && M - n < r->max_negatives; j++) {
+        for (size_t j = 0; j < e->n_negatives && M - n < r->max_negatives;
+             j++) {
             r->inputs[n + M] = (struct encoder_input){
                 e->negatives[j].text, e->negatives[j].len};
             r->keys[M++] = e->negatives[j].key;
@@ -177,8 +172,8 @@ run_step(struct run *r, size_t step, size_t n_steps, struct fault *fault)
     if (err != OK)
         return err;
     if (B < 2)
-        return fault_set(fault, ERR_INVALID, "",
-            "training needs two examples that differ");
+        return fault_set(
+            fault, ERR_INVALID, "", "training needs two examples that differ");
     size_t M = fill_batch(r, index, B);
     struct infonce_in in = {.B = B,
         .M = M,
@@ -194,8 +189,8 @@ run_step(struct run *r, size_t step, size_t n_steps, struct fault *fault)
         .feature_dropout = o->feature_dropout};
     err = batch_masks(r->plan, index, B, r->keys, M, &in.mask, &in.n_mask);
     if (err == OK)
-        err = encoder_forward(r->encoder, r->tape, r->inputs, B + M, &noise,
-            r->z, r->pool);
+        err = encoder_forward(
+            r->encoder, r->tape, r->inputs, B + M, &noise, r->z, r->pool);
     if (err != OK)
         return err;
     infonce(&in, &out, r->workspace, r->pool);
@@ -212,8 +207,7 @@ run_step(struct run *r, size_t step, size_t n_steps, struct fault *fault)
     adamw_step(r->adamw, encoder_params(r->encoder, &n_params), r->grads,
         o->lr * rate, r->pool);
     if (o->learn_temperature)
-        step_temperature(
-            r, out.d_log_scale, LOG_SCALE_LR * (double)rate, step);
+        step_temperature(r, out.d_log_scale, LOG_SCALE_LR * (double)rate, step);
     r->loss += out.loss;
     r->accuracy += out.accuracy;
     r->positive += out.positive;
@@ -237,7 +231,7 @@ take_point(struct run *r, struct train_point *point, size_t step,
         .negative = r->negative / n,
         .temperature = exp(-r->log_scale),
         .lr = (double)(r->options->lr *
-            schedule_cosine(step, n_steps, r->options->warmup)),
+                       schedule_cosine(step, n_steps, r->options->warmup)),
         .pairs_per_second = (double)r->n_pairs / seconds};
     r->loss = r->accuracy = r->positive = r->negative = 0;
     r->n_sum = 0;
@@ -258,11 +252,10 @@ train_run(struct encoder *encoder, const struct batch_example *examples,
     enum err err;
 
     if (n < 2)
-        return fault_set(fault, ERR_INVALID, "",
-            "training needs two examples that differ");
+        return fault_set(
+            fault, ERR_INVALID, "", "training needs two examples that differ");
     size_t B = MAX(MIN(options->batch, n), (size_t)2);
-    size_t n_steps =
-        (size_t)ceil(options->epochs * (double)n / (double)B);
+    size_t n_steps = (size_t)ceil(options->epochs * (double)n / (double)B);
     if (options->max_steps > 0)
         n_steps = MIN(n_steps, options->max_steps);
     n_steps = MAX(n_steps, (size_t)1);

@@ -19,17 +19,17 @@ enum train_pretext { TRAIN_PAIRS, TRAIN_INSTANCES };
 struct train_options {
     enum train_pretext pretext;
     uint64_t seed;
-    size_t batch;         /* examples a step */
-    double epochs;        /* over the examples */
-    size_t max_steps;     /* 0: as the epochs say */
-    float lr;             /* peak learning rate */
-    float warmup;         /* share of the steps */
-    float temperature;    /* tau, at the start if it is learned */
+    size_t batch;      /* examples a step */
+    double epochs;     /* over the examples */
+    size_t max_steps;  /* 0: as the epochs say */
+    float lr;          /* peak learning rate */
+    float warmup;      /* share of the steps */
+    float temperature; /* tau, at the start if it is learned */
     bool learn_temperature;
-    bool symmetric;       /* both directions of InfoNCE */
-    float token_dropout;  /* share of words left out of each text */
+    bool symmetric;        /* both directions of InfoNCE */
+    float token_dropout;   /* share of words left out of each text */
     float feature_dropout; /* share of n-grams left out */
-    float group_share;    /* see batch.h */
+    float group_share;     /* see batch.h */
     struct adamw_options adamw;
 };
 

@@ -15,8 +15,8 @@ struct adamw {
 };
 
 enum err
-adamw_new(struct adamw **out, size_t n_params,
-    const struct adamw_options *options)
+adamw_new(
+    struct adamw **out, size_t n_params, const struct adamw_options *options)
 {
     struct adamw *a = mem_calloc(1, sizeof *a);
     if (a == NULL)
@@ -98,6 +98,6 @@ schedule_cosine(size_t step, size_t n_steps, float warmup_share)
         return 1;
     /* the last step still moves: the cosine ends one step later */
     float rest = (done - warmup_share) / (1.0f - warmup_share) *
-        ((float)n_steps / ((float)n_steps + 1.0f));
+                 ((float)n_steps / ((float)n_steps + 1.0f));
     return 0.5f * (1.0f + cosf(pi * rest));
 }

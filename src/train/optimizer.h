@@ -24,8 +24,8 @@ void adamw_free(struct adamw *adamw);
 
 /* params -= lr * step, then the gradient is zero again (its segments stay
    listed until encoder_grads_clear). */
-void adamw_step(struct adamw *adamw, float *params,
-    struct encoder_grads *grads, float lr, struct pool *pool);
+void adamw_step(struct adamw *adamw, float *params, struct encoder_grads *grads,
+    float lr, struct pool *pool);
 
 /* Linear warm-up over the first share of the steps, then half a cosine to 0;
    step counts from 0. A factor of the learning rate, in (0, 1]. */

@@ -83,8 +83,8 @@ views_text(const char *text, size_t len, struct rng *rng, struct view *anchor,
         *anchor = *key = (struct view){.text = text, .len = len};
         return;
     }
-    *anchor = random_span(text, len, n_words, ANCHOR_WORDS_MIN,
-        ANCHOR_WORDS_MAX, rng);
+    *anchor = random_span(
+        text, len, n_words, ANCHOR_WORDS_MIN, ANCHOR_WORDS_MAX, rng);
     *key = random_span(text, len, n_words,
         (size_t)((double)n_words * KEY_SHARE_MIN), n_words, rng);
 }
@@ -99,6 +99,6 @@ views_judge(const char *text, size_t len, struct view *anchor)
         return;
     }
     rng_seed(&rng, hash_bytes(text, len, 0x76696577));
-    *anchor = random_span(text, len, n_words, ANCHOR_WORDS_MIN,
-        ANCHOR_WORDS_MAX, &rng);
+    *anchor = random_span(
+        text, len, n_words, ANCHOR_WORDS_MIN, ANCHOR_WORDS_MAX, &rng);
 }

@@ -53,8 +53,7 @@ load_texts(struct texts *out, const char *folder, const char *file)
         size_t n_id = 0, n_title = 0, n_text = 0;
         if (json_parse(line, (size_t)len, 1 << 24, &tree, NULL) != OK)
             die("malformed line");
-        if (json_get_str(tree, "", "id", JSON_REQUIRED, &id, &n_id, NULL) !=
-            OK)
+        if (json_get_str(tree, "", "id", JSON_REQUIRED, &id, &n_id, NULL) != OK)
             die("a line without id");
         (void)!json_get_str(
             tree, "", "title", JSON_OPTIONAL, &title, &n_title, NULL);
@@ -195,9 +194,9 @@ main(int argc, char **argv)
             die("out of memory");
         for (size_t i = 0; i < queries.n; i++) {
             for (size_t j = 0; j < docs.n; j++)
-                scored[j] = (struct scored){
-                    kern()->dot_f32(Q + i * D, X + j * D, D),
-                    G[i * docs.n + j]};
+                scored[j] =
+                    (struct scored){kern()->dot_f32(Q + i * D, X + j * D, D),
+                        G[i * docs.n + j]};
             judge(scored, docs.n, gains, &ndcg, &recall);
         }
         mem_free(X);
