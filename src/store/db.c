@@ -201,7 +201,9 @@ db_open(
     err = rc == SQLITE_OK ? configure(db, mode) : db_error(db, rc);
     if (err != OK) {
         fault_set(fault, err, "", "cannot open %s: %s", path,
-            db->sql == NULL ? "out of memory" : sqlite3_errmsg(db->sql));
+            err == ERR_CORRUPT ? "it is damaged or not a database"
+            : db->sql == NULL  ? "out of memory"
+                               : sqlite3_errmsg(db->sql));
         db_close(db);
         return err;
     }
