@@ -14,5 +14,5 @@ PAIRS
 must '"errors":true'
 expect 200 "$C/pairs"
 must '"split"'
-pair=$(field id)
+pair=$(field pair)
 expect '200 204' -X DELETE "$C/pairs/$pair"

@@ -103,7 +103,8 @@ static const struct train_opts train_defaults = {.seed = ARGS_INT_UNSET};
 #define TRAIN(field) offsetof(struct train_opts, field)
 static const struct opt train_opts[] = {
     {"pretext", 0, OPT_TEXT, TRAIN(pretext), "pairs|instances",
-        "learn from the pairs, or from two views of each item"},
+        "learn from the pairs, or from two views of each item (default: "
+        "pairs if there are enough)"},
     {"seed", 0, OPT_INT, TRAIN(seed), "N",
         "the same seed and data give the same weights"},
     {"force", 0, OPT_FLAG, TRAIN(force), NULL,
@@ -150,7 +151,11 @@ const struct command command_train = {.name = "train",
     .summary = "retrain the encoder, judged before it is switched",
     .detail = "With --follow: a bar, the phases and the loss, then the judge's "
               "table.\nExit code 0: promoted. 3: refused, the live generation "
-              "stays.\n",
+              "stays.\n\n"
+              "Options for --set: epochs batch max_steps lr warmup "
+              "temperature\nlearn_temperature symmetric token_dropout "
+              "feature_dropout group_share\nweight_decay replay metric "
+              "margin mechanism\n",
     .opts = train_opts,
     .n_opts = ARRAY_LEN(train_opts),
     .defaults = &train_defaults,

@@ -644,6 +644,8 @@ document_next(struct input *input, struct buf *out)
             title = must_strdup(s);
             continue;
         }
+        if (text.len == 0 && blank(&input->line))
+            continue;
         buf_add(&text, s, input->line.len);
         buf_add_char(&text, '\n');
     }

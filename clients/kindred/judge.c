@@ -147,7 +147,7 @@ judge_print_job(const json_t *job)
         printf(", %s %.0f%%", text_of(job, "phase"),
             json_number_value(progress) * 100.0);
     printf("\n");
-    print_curve(first_of(job, "curve", "loss_curve"));
+    print_curve(first_of(job, "loss", "curve"));
     if (json_is_object(judge))
         judge_print_report(judge);
     if (json_is_object(result)) {
