@@ -64,7 +64,7 @@ code_within(struct code_of *of, int8_t *code, const float *v, size_t n,
 void
 code_row(struct code_of *of, int8_t *code, const float *v, size_t n)
 {
-    code_within(of, code, v, n, KERN_ROW_MAX, KERN_ROW_NORM);
+    code_within(of, code, v, n, KERN_ROW_MAX, kern()->row_norm);
 }
 
 void

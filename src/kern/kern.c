@@ -270,7 +270,7 @@ test_scan(const struct kern *t, size_t n, size_t n_queries, uint32_t *state)
     ASSERT(n <= TEST_SCAN_DIMS_MAX);
 
     for (size_t r = 0; r < stride; r++) {
-        fill_codes(code, n, KERN_ROW_MAX, KERN_ROW_NORM, state);
+        fill_codes(code, n, KERN_ROW_MAX, MIN(t->row_norm, 1024), state);
         kern_block_put(blocks + r / KERN_BLOCK_ROWS * KERN_BLOCK_ROWS * n,
             r % KERN_BLOCK_ROWS, code, n);
     }
@@ -358,10 +358,10 @@ supported(const struct kern *table)
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (table == &kern_avx512vnni)
         return __builtin_cpu_supports("avx512f") &&
-            __builtin_cpu_supports("avx512bw") &&
-            __builtin_cpu_supports("avx512vl") &&
-            __builtin_cpu_supports("avx512vnni") &&
-            __builtin_cpu_supports("fma");
+               __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512vnni") &&
+               __builtin_cpu_supports("fma");
 #endif
     return table == &kern_scalar;
 }

@@ -20,12 +20,13 @@
  *
  * The AVX2 table adds products in 16 bits. Its pairs fit because 2 * 255 * 64 <
  * 2^15, its sums because 16-bit addition is modular and the true sum over a
- * *stripe* is small: a stripe is dims {i, i + 1, i + 4, i + 5, ..., i + 61}
- * of 64 (i = 0 or 2 modulo 64), and by Cauchy-Schwarz its part of the dot is at
- * most KERN_ROW_NORM * query_norm < 2^15, where a row's codes have at most the
+ * *stripe* is small: a stripe is dims {i, i + 1, i + 4, i + 5, ..., i + 60,
+ * i + 61} (i = 0 or 2 modulo 64), and by Cauchy-Schwarz its part of the dot is
+ * at most row_norm * query_norm < 2^15, where a row's codes have at most the
  * first as Euclidean norm over every stripe, and a query's the second.
  * kern_stripe_norm2 is the check; a coder that finds a longer stripe takes
- * a larger step.
+ * a larger step. Other tables add in 32 bits and have no such limit; codes are
+ * made and scanned by one process, so they may depend on the table.
  */
 #ifndef KERN_KERN_H
 #define KERN_KERN_H
@@ -35,9 +36,8 @@
 
 #define KERN_CODE_ALIGN 16
 #define KERN_BLOCK_ROWS 16
-#define KERN_ROW_MAX 127  /* codes of a row */
-#define KERN_ROW_NORM 256 /* norm of a row's codes over a stripe */
-#define KERN_SEG_DIMS 64  /* dims that hold two stripes */
+#define KERN_ROW_MAX 127 /* codes of a row */
+#define KERN_SEG_DIMS 64 /* dims that hold two stripes */
 
 /* n dims, rounded up to KERN_CODE_ALIGN */
 #define KERN_CODE_DIMS(n)                                                      \
@@ -68,6 +68,7 @@ struct kern {
     const char *name; /* "scalar", "avx2", "avx512vnni" */
     int query_max;    /* largest code of a query for this table's scan */
     int query_norm;   /* largest norm of a query's codes over a stripe */
+    int row_norm;     /* the same of a row's */
 
     /* sum a_i b_i, float accumulation */
     float (*dot_f32)(const float *a, const float *b, size_t n);

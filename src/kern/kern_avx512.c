@@ -427,6 +427,7 @@ const struct kern kern_avx512vnni = {
     .name = "avx512vnni",
     .query_max = 127,
     .query_norm = INT16_MAX,
+    .row_norm = INT16_MAX,
     .dot_f32 = dot_f32,
     .dot_f64 = dot_f64,
     .axpy = axpy,

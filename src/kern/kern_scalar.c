@@ -187,6 +187,7 @@ const struct kern kern_scalar = {
     .name = "scalar",
     .query_max = 127,
     .query_norm = INT16_MAX,
+    .row_norm = INT16_MAX,
     .dot_f32 = dot_f32,
     .dot_f64 = dot_f64,
     .axpy = axpy,

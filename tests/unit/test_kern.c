@@ -345,7 +345,7 @@ scan_once(const struct kern *k, size_t n, size_t n_queries, size_t n_blocks,
     uint8_t *blocks = block_store + 1, *queries = query_store + 1;
 
     for (size_t r = 0; r < n_rows; r++) {
-        fill_codes(codes[r], n, KERN_ROW_MAX, KERN_ROW_NORM, kind, rng);
+        fill_codes(codes[r], n, KERN_ROW_MAX, k->row_norm, kind, rng);
         kern_block_put(blocks + r / KERN_BLOCK_ROWS * KERN_BLOCK_ROWS * n,
             r % KERN_BLOCK_ROWS, codes[r], n);
     }
