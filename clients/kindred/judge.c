@@ -8,6 +8,8 @@
 #include "cli.h"
 #include "term.h"
 
+#define EXAMPLES_SHOWN 3
+
 static const char *
 text_of(const json_t *object, const char *name)
 {
@@ -50,30 +52,77 @@ first_of(const json_t *object, const char *a, const char *b)
     return value != NULL ? value : json_object_get(object, b);
 }
 
-/* The rest of the report: its plain members, one a line. */
+/* The rest of the report: its plain members, one a line; members of the
+   objects "train", "choose", "frozen" under their name. */
 static void
-print_facts(json_t *report)
+print_facts(json_t *report, const char *prefix)
 {
+    static const char *const inner[] = {"train", "choose", "frozen"};
     const char *key;
     json_t *value;
     json_object_foreach(report, key, value)
     {
         char text[400];
+        char name[100];
+        if (strcmp(key, "reason") == 0)
+            continue;
+        for (size_t i = 0; json_is_object(value) && i < ARRAY_LEN(inner); i++)
+            if (strcmp(key, inner[i]) == 0)
+                print_facts(value, inner[i]);
         if (json_is_array(value) && json_array_size(value) == 2 &&
             json_is_number(json_array_get(value, 0)))
             interval(text, sizeof(text), value);
         else
             scalar(text, sizeof(text), value);
-        if (text[0] != '\0' && strcmp(key, "reason") != 0)
-            printf("  %-22s %s\n", key, text);
+        snprintf(name, sizeof(name), "%s%s%s", prefix,
+            prefix[0] != '\0' ? "." : "", key);
+        if (text[0] != '\0')
+            printf("  %-24s %s\n", name, text);
     }
+}
+
+/* The questions whose answer moved most, up or down. */
+static void
+print_examples(const json_t *examples, const char *title)
+{
+    size_t i;
+    const json_t *example;
+    json_array_foreach(examples, i, example)
+    {
+        struct buf line;
+        if (i == EXAMPLES_SHOWN)
+            break;
+        buf_init(&line, 1 << 16);
+        buf_printf(&line, "  %-6s rank %4.0f -> %-4.0f  ", i == 0 ? title : "",
+            json_number_value(json_object_get(example, "rank_before")),
+            json_number_value(json_object_get(example, "rank_after")));
+        term_add_cell(&line, text_of(example, "anchor"),
+            term_columns() > 60 ? term_columns() - 32 : 40, false);
+        if (buf_status(&line) == OK)
+            printf("%s\n", line.data);
+        buf_release(&line);
+    }
+}
+
+/* The probabilities' fit, before and after: what the temperature is for. */
+static void
+print_calibration(json_t *calibration)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(calibration, key, value)
+        printf("  calibration, %-11s temperature %.4f, nll %.4f, "
+               "calibration error %.4f\n",
+            key, json_number_value(json_object_get(value, "temperature")),
+            json_number_value(json_object_get(value, "nll")),
+            json_number_value(json_object_get(value, "calibration_error")));
 }
 
 void
 judge_print_report(json_t *report)
 {
-    json_t *live = first_of(report, "live", "before");
-    const json_t *candidate = first_of(report, "candidate", "after");
+    json_t *live = first_of(report, "before", "live");
+    const json_t *candidate = first_of(report, "after", "candidate");
     if (json_is_object(live) && json_is_object(candidate)) {
         struct table table;
         const char *metric;
@@ -97,7 +146,10 @@ judge_print_report(json_t *report)
         table_print(&table);
         table_release(&table);
     }
-    print_facts(report);
+    print_facts(report, "");
+    print_calibration(json_object_get(report, "calibration"));
+    print_examples(json_object_get(report, "gains"), "gains");
+    print_examples(json_object_get(report, "losses"), "losses");
 }
 
 /* The loss curve, [[step, loss], ...], as a line of columns. */
@@ -158,7 +210,7 @@ judge_print_job(const json_t *job)
             char fact[400];
             scalar(fact, sizeof(fact), value);
             if (fact[0] != '\0' && strcmp(key, "reason") != 0)
-                printf("  %-22s %s\n", key, fact);
+                printf("  %-24s %s\n", key, fact);
         }
     }
     if (reason[0] != '\0')

@@ -1,0 +1,243 @@
+#!/bin/sh
+# Goal: every command of the command line does its work and fails as it says:
+#   exit code, what is printed, and where.
+# Method: against the daemon at KINDRED_URL, in collections of its own
+#   (cli-*), with small files in a temporary folder. Each check states the exit
+#   code it wants and a text that must be printed.
+#
+# usage: KINDRED_URL=... test_cli.sh   (KINDRED_BUILD names the programs)
+set -u
+
+: "${KINDRED_URL:?the daemon to test}"
+kindred=${KINDRED_BUILD:-build/release}/kindred
+case $kindred in /*) ;; *) kindred=$PWD/$kindred ;; esac
+sources=$(cd "$(dirname "$0")/../../clients/kindred" && pwd)
+unset KINDRED_COLLECTION KINDRED_KEY_FILE
+export KINDRED_URL
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/kindred-cli-XXXXXX")
+trap 'rm -rf "$tmp"' EXIT
+cd "$tmp" || exit 1
+passed=0 failed=0
+
+fail() {
+    failed=$((failed + 1))
+    echo "FAIL  $*"
+    head -n 8 out err | sed 's/^/      /'
+}
+
+# t CODE ARGUMENTS...: run it, want this exit code.
+t() {
+    want=$1
+    shift
+    what="kindred $*"
+    timeout 300 "$kindred" "$@" >out 2>err </dev/null
+    got=$?
+    if [ "$got" -eq "$want" ]; then
+        passed=$((passed + 1))
+    else
+        fail "$what: exit code $got, not $want"
+    fi
+}
+# has TEXT / says TEXT: on standard output, on standard error.
+has() { if grep -qF -- "$1" out; then passed=$((passed + 1)); else fail "$what: does not print \"$1\""; fi; }
+hasnt() { if grep -qF -- "$1" out; then fail "$what: prints \"$1\""; else passed=$((passed + 1)); fi; }
+says() { if grep -qF -- "$1" err; then passed=$((passed + 1)); else fail "$what: does not say \"$1\""; fi; }
+
+# ---- without a daemon ---------------------------------------------------------
+t 0 help; has 'usage: kindred'
+for command in create index search pairs train rollback promote jobs status \
+    eval embed export import backup delete completion version help; do
+    t 0 help "$command"; has "usage: kindred $command"
+    t 0 "$command" --help; has "usage: kindred $command"
+done
+t 0 version; has 'kindred '
+t 0 --version; has 'kindred '
+t 2; has 'usage: kindred'
+t 2 serch; says 'no command "serch"'
+t 2 help serch
+t 2 search --k many x; says 'no whole number'
+t 2 search --nothing x; says 'no option --nothing'
+t 2 search; says 'give one of'
+t 2 search --k; says 'needs a value'
+t 2 promote two
+t 2 promote
+t 2 completion tcsh
+for shell in bash zsh fish; do t 0 completion "$shell"; has kindred; done
+for pair in bash:kindred.bash zsh:_kindred fish:kindred.fish; do
+    "$kindred" completion "${pair%%:*}" >made
+    if cmp -s made "$sources/completion/${pair#*:}"; then
+        passed=$((passed + 1))
+    else
+        what="completion/${pair#*:}"
+        fail "is not what kindred completion ${pair%%:*} prints"
+    fi
+done
+t 4 --url http://127.0.0.1:1 status; says 'no daemon answers'; says 'kindredd --listen'
+t 2 --key-file "$tmp/none" status; says 'No such file'
+
+# ---- collections --------------------------------------------------------------
+for name in cli-one cli-two cli-learn cli-empty; do
+    "$kindred" delete -y -q "$name" >/dev/null 2>&1
+done
+t 0 create cli-one --dims 256 --description 'a test'; has made
+t 0 create cli-one --dims 256; has 'there already'
+t 1 create cli-one --dims 128; says 409
+t 1 create cli-bad --set colour=red; says /colour
+t 2 create cli-bad --set colour
+t 0 status; has cli-one
+t 0 status cli-one; has generation
+t 0 --json status; has '"collections"'
+t 1 status cli-nobody; says 404
+
+# ---- index --------------------------------------------------------------------
+cat >items.ndjson <<'ITEMS'
+{"id":"apple","title":"Apple","text":"a red and crisp fruit","metadata":{"kind":"fruit"}}
+
+{"id":"pear","text":"a green and soft fruit","metadata":{"kind":"fruit"}}
+{"id":"bicycle","text":"two wheels, pedals and a chain","metadata":{"kind":"vehicle"}}
+{"id":"g++","text":"turns programs into machine code"}
+ITEMS
+t 0 -c cli-one index items.ndjson; says '4 items indexed'
+printf '{"id":"ok","text":"good"}\n\nnot json\n{"id":"long","text":5}\n' >bad.ndjson
+t 5 -c cli-one index bad.ndjson --errors errors.ndjson
+says 'bad.ndjson:3:'; says 'bad.ndjson:4:'; says '2 refused'
+if [ "$(wc -l <errors.ndjson)" -eq 2 ]; then passed=$((passed + 1)); else fail 'index --errors: not two lines'; fi
+printf 'sku\tname\tbody\tyear\nt1\tTable\tfour legs and a top\t1999\nt2\tChair\tone sits on it\t2001\n' >items.tsv
+t 0 -c cli-two index --id sku --title name --text body --meta year,what=name items.tsv
+says 'collection cli-two made'
+t 0 -c cli-two search --json 'four legs'; has '"year": "1999"'; has '"what": "Table"'
+t 1 -c cli-two index --id sku --text nothing items.tsv; says 'no column "nothing"'
+printf '[ {"id":"x1","text":"an array, [of] \\"one\\""},\n{"id":"x2",\n"text":"of two"} ]' >items.json
+t 0 -c cli-two index items.json; says '2 items indexed'
+printf 'first line\n\nthird line\n' >lines.txt
+t 0 -c cli-two index lines.txt
+mkdir -p folder/below
+printf '# A heading\n\nthe body of it\n' >folder/a.md
+echo 'plain words' >folder/below/b.txt
+echo 'not text' >folder/c.bin
+t 0 -c cli-two index folder; says '2 items indexed'
+t 0 -c cli-two export; has '"x1"'; has 'lines.txt:3'; has '"below/b.txt"'; has 'A heading'; hasnt c.bin
+what='kindred index -'
+if "$kindred" -c cli-two index - <items.ndjson >out 2>err; then passed=$((passed + 1)); else fail 'index - from standard input'; fi
+t 1 -c cli-two index missing.ndjson; says 'No such file'
+t 1 -c cli-nobody index --no-create items.ndjson; says 404
+t 2 -c cli-two index --format csv items.tsv
+printf '[ {"id":"y1","text":"cut of' >cut.json
+t 1 -c cli-two index cut.json; says 'ends inside element 1'
+
+# ---- search -------------------------------------------------------------------
+t 0 -c cli-one search red fruit; has apple; has cosine; says 'exact'
+t 0 -c cli-one search -k 1 'two wheels'; has bicycle; hasnt apple
+t 0 -c cli-one search --id apple; has pear
+t 0 -c cli-one search --like apple --unlike bicycle; has pear
+t 0 -c cli-one search --filter '{"kind":"vehicle"}' fruit; has bicycle; hasnt pear
+t 0 -c cli-one search --tsv -k 1 'machine code'; has "1	g++	"
+t 0 -c cli-one search --full -k 1 'machine code'; has 'turns programs'
+t 0 -c cli-one search --json fruit; has '"search_id"'
+t 0 -c cli-one search --explain fruit; has scanned
+t 0 -c cli-one search --min-cosine 0.9999 fruit; has 'nothing found'
+t 1 -c cli-one search -k 0 fruit; says /k
+t 1 -c cli-one search --id nobody
+t 1 -c cli-one search --filter '{' fruit; says '--filter'
+t 1 -c cli-nobody search fruit; says 404
+t 2 -c cli-one search --id apple fruit
+
+# ---- embed --------------------------------------------------------------------
+t 0 -c cli-one embed 'one text' 'another'; has '"embedding":['
+t 0 embed --model static --dimensions 8 'one text'; has '"one text"'
+t 1 -c cli-nobody embed 'one text'; says 404
+
+# ---- pairs --------------------------------------------------------------------
+printf 'keeps the doctor away\tapple\tsayings\na way to work\tbicycle\tsayings\n' >pairs.tsv
+t 0 -c cli-one pairs pairs.tsv --group 3; says '2 pairs taken'
+printf '{"anchor":{"text":"soft"},"positive":{"id":"pear"}}\n{"anchor":{"text":"a"},"positive":{"id":"nobody"}}\n' >pairs.ndjson
+t 5 -c cli-one pairs pairs.ndjson; says 'pairs.ndjson:2:'
+t 0 -c cli-one pairs --anchor-id --positive-text - ; says '0 pairs taken'
+t 1 -c cli-nobody pairs pairs.tsv; says 404
+t 1 -c cli-one pairs folder; says 'is a folder'
+
+# ---- export, import, backup ---------------------------------------------------
+t 0 -c cli-one export -o export.ndjson --vectors; says 'exported to export.ndjson'
+t 0 -c cli-empty import export.ndjson; says imported
+t 0 -c cli-empty search 'red fruit'; has apple
+t 5 -c cli-empty import items.ndjson
+t 1 -c cli-nobody export; says 404
+t 1 -c cli-one export -o none/export.ndjson; says 'No such file'
+t 0 backup -o copy.db; has backup
+if head -c 15 copy.db | grep -q 'SQLite format 3'; then passed=$((passed + 1)); else fail 'backup -o: no database'; fi
+t 0 backup --list; has backup
+
+# ---- learning -----------------------------------------------------------------
+t 1 -c cli-one train; says 422
+t 1 -c cli-one train --set colour=red; says /colour
+t 1 -c cli-one train --set lr=-1; says /lr
+t 2 -c cli-one train --set lr
+t 1 -c cli-one rollback; says 409
+t 1 -c cli-one promote 99; says 404
+awk 'BEGIN {
+    srand(7)
+    n = split("oak birch maple pine cedar willow elm ash beech fir larch alder hazel rowan yew spruce", tree, " ")
+    m = split("house bridge boat table fence barn chair mill tower gate wheel drum loom plough cart ladder", thing, " ")
+    for (i = 1; i <= 800; i++) {
+        t = tree[1 + int(rand() * n)]; s = thing[1 + int(rand() * m)]
+        printf "d%d\tplan %d: a %s made of %s wood, drawing number %d\n", i, i, s, t, i * 37 % 1009 > "learn.tsv"
+        printf "who has number %d, the %s %s?\td%d\tg%d\n", i * 37 % 1009, t, s, i, i > "learn-pairs.tsv"
+    }
+}'
+t 0 -c cli-learn index learn.tsv; says '800 items indexed'
+t 0 -c cli-learn pairs --group 3 learn-pairs.tsv; says '800 pairs taken'
+t 0 -c cli-learn train --follow --force --seed 3 --set epochs=1
+has promoted; has judged; says train
+t 0 -c cli-learn search --json oak; has '"generation": 2'
+t 0 -c cli-learn rollback; has 'generation 1 is live'
+t 0 -c cli-learn search --json oak; has '"generation": 1'
+t 0 -c cli-learn promote 2; has 'generation 2 is live'
+t 0 status cli-learn; has live; has previous
+# A round without force: promoted or refused, never anything else.
+timeout 300 "$kindred" -c cli-learn train --follow --pretext instances >out 2>err
+code=$?
+what='kindred train --pretext instances'
+if [ "$code" -eq 0 ] || [ "$code" -eq 3 ]; then passed=$((passed + 1)); else fail "$what: exit code $code"; fi
+t 0 jobs; has train
+t 0 --json jobs; has '"jobs"'
+job=$("$kindred" --json jobs | sed -n 's/.*"id": \([0-9]*\).*/\1/p' | head -n 1)
+t 0 jobs "$job"; has "job $job"
+t 1 jobs --cancel "$job"; says 409
+t 1 jobs 999999; says 404
+t 2 jobs --cancel
+t 2 jobs one
+
+# ---- eval ---------------------------------------------------------------------
+mkdir -p set
+cp items.ndjson set/corpus.jsonl
+printf '{"id":"q1","text":"red fruit"}\n{"id":"q2","text":"two wheels"}\n' >set/queries.jsonl
+printf 'q1\tapple\t3\nq1\tpear\t1\nq2\tbicycle\t1\n' >set/qrels.tsv
+t 0 eval set; has nDCG@10; has '1.0000'
+t 0 eval retrieval set --json --set dims=128; has '"queries": 2'
+t 0 -c cli-one eval retrieval set --use; has recall@100
+t 1 eval retrieval set --name cli-one; says 'exists'
+t 0 status; hasnt eval-
+printf 'score\ts1\ts2\n5.0\ta man rides\ta man is riding\n0.0\ta man rides\tthe soup is hot\n2.0\ta man\ta man sits\n' >sts.tsv
+t 0 eval sts.tsv; has Spearman
+printf 'label\ttext\nfruit\tred apple\nfruit\tgreen pear\nvehicle\ttwo wheels\n' >train.tsv
+printf 'label\ttext\nfruit\ta red apple\nvehicle\twheels\n' >test.tsv
+t 0 eval intent train.tsv test.tsv; has '1-NN'; has '1.0000'
+printf 'q1\tpear\nq1\tapple\nq2\tcar\n' >run.tsv
+t 0 eval run set/qrels.tsv run.tsv; has MRR@10
+t 0 -c cli-learn eval judged --limit 20 --write judged; has 'judged on cli-learn'
+if [ -s judged/queries.tsv ] && [ -s judged/qrels.tsv ]; then passed=$((passed + 1)); else fail 'eval judged --write: no files'; fi
+t 1 eval sts missing.tsv; says 'No such file'
+t 1 eval run set/qrels.tsv missing.tsv
+t 2 eval intent train.tsv; says 'takes 2 paths'
+t 2 eval nothing-here
+
+# ---- delete -------------------------------------------------------------------
+t 0 delete cli-one --item g++ --item pear
+t 1 delete cli-one --item g++; says 404
+t 2 delete; says 'which collection'
+t 2 delete cli-one; says '--yes'
+for name in cli-one cli-two cli-learn cli-empty; do t 0 delete -y "$name"; done
+t 1 delete -y cli-one; says 404
+
+echo "$passed passed, $failed failed, 0 skipped"
+[ "$failed" -eq 0 ]
