@@ -524,9 +524,9 @@ file_begin(struct input *input)
                isspace((unsigned char)input->lines->block[at]))
             at++;
         c = at < input->lines->len ? input->lines->block[at] : 0;
-        input->format = c == '['   ? INPUT_ARRAY
-                        : c == '{' ? INPUT_NDJSON
-                                   : INPUT_LINES;
+        input->format = c == '['                ? INPUT_ARRAY
+                        : c == '{' || c == '\0' ? INPUT_NDJSON
+                                                : INPUT_LINES;
     }
     if (input->options.pairs && input->format == INPUT_LINES) {
         complain(
