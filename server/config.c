@@ -551,7 +551,7 @@ config_print_man(FILE *out)
         ".SH DESCRIPTION\n"
         "One daemon and one data folder: it stores items with their "
         "embeddings, answers what is similar, takes confirmed pairs, and "
-        "retrains its encoder from them. It speaks HTTP and JSON; "
+        "retrains its encoder from them. It speaks HTTP and JSON;\n"
         ".B kindred (1)\nis its command line.\n"
         ".SH SETTINGS\nEach may be a flag, KINDRED_NAME in the environment, or "
         "a line \"name = value\" of the file that \\-\\-config names; the "
