@@ -38,6 +38,10 @@
 #include "base/alloc.h"
 #include "base/check.h"
 
+/* Dots of one query to those of the next. Not a power of two: a block's dots of
+   all queries would share one set of the first-level cache. */
+#define DOTS_STRIDE (FLAT_SPAN_ROWS + KERN_BLOCK_ROWS)
+
 /* Below this many rows everything is compared in double: no error at all in
    the sum, and the cost is small. */
 #define DIRECT_ROWS 256
@@ -77,7 +81,7 @@ struct search_job {
 
 /* Of one thread of a pass. */
 struct scratch {
-    int32_t *dots;      /* [FLAT_PASS_QUERIES, FLAT_SPAN_ROWS] */
+    int32_t *dots;      /* [FLAT_PASS_QUERIES, DOTS_STRIDE] */
     uint32_t *listed;   /* [FLAT_SPAN_ROWS] */
     int32_t *some_dots; /* rows that a filter allows, the next two as well */
     float *some_scale;
@@ -103,7 +107,8 @@ enum err
 search_pass_new(struct search_pass **out, size_t n_code, size_t n_threads)
 {
     const size_t span = FLAT_SPAN_ROWS * sizeof(int32_t);
-    const size_t per_thread = (FLAT_PASS_QUERIES + 4) * span;
+    const size_t dots = FLAT_PASS_QUERIES * DOTS_STRIDE * sizeof(int32_t);
+    const size_t per_thread = dots + 4 * span;
     size_t images =
         (FLAT_PASS_QUERIES * KERN_QUERY_BYTES(n_code) + 63) / 64 * 64;
     struct search_pass *pass = mem_calloc(1, sizeof(*pass));
@@ -125,7 +130,7 @@ search_pass_new(struct search_pass **out, size_t n_code, size_t n_threads)
     memory += images;
     for (size_t i = 0; i < n_threads; i++) {
         scratch[i].dots = (int32_t *)(void *)memory;
-        memory += FLAT_PASS_QUERIES * span;
+        memory += dots;
         scratch[i].listed = (uint32_t *)(void *)memory;
         memory += span;
         scratch[i].some_dots = (int32_t *)(void *)memory;
@@ -602,7 +607,7 @@ pass_scan_shard(void *arg, size_t shard_i, size_t thread_i)
             .at = row % FLAT_CHUNK_ROWS,
             .n = MIN(ann->n_rows - row, (size_t)FLAT_SPAN_ROWS)};
 
-        kern()->scan(s->dots, FLAT_SPAN_ROWS,
+        kern()->scan(s->dots, DOTS_STRIDE,
             span.chunk->codes + span.at * ann->n_code,
             (span.n + KERN_BLOCK_ROWS - 1) / KERN_BLOCK_ROWS, pass->images,
             pass->n_jobs, ann->n_code);
@@ -612,7 +617,7 @@ pass_scan_shard(void *arg, size_t shard_i, size_t thread_i)
 
             if (track->err == OK)
                 track->err = take_span(
-                    s, job, track, ann, &span, s->dots + q * FLAT_SPAN_ROWS);
+                    s, job, track, ann, &span, s->dots + q * DOTS_STRIDE);
         }
     }
 }

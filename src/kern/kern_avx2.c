@@ -396,10 +396,12 @@ broadcast_4(const uint8_t *p)
 }
 
 /* One block of 16 rows by q queries: inlined with q constant, so that the
-   arrays are registers. */
+   arrays are registers. A cache line of `ahead` is fetched for each of the
+   block, unless that is NULL. */
 static inline __attribute__((always_inline)) void
 scan_tile(int32_t *out, size_t out_stride, const uint8_t *block,
-    const uint8_t *queries, size_t query_stride, size_t n, const size_t q)
+    const uint8_t *ahead, const uint8_t *queries, size_t query_stride, size_t n,
+    const size_t q)
 {
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i wide[Q_TILE][2];
@@ -420,6 +422,11 @@ scan_tile(int32_t *out, size_t out_stride, const uint8_t *block,
             for (size_t e = 0; e < KERN_CODE_ALIGN; e += 4) {
                 __m256i r0 = load_si(block + (d + e) * KERN_BLOCK_ROWS);
                 __m256i r1 = load_si(block + (d + e) * KERN_BLOCK_ROWS + 32);
+
+                if (ahead != NULL)
+                    _mm_prefetch(
+                        (const char *)ahead + (d + e) * KERN_BLOCK_ROWS,
+                        _MM_HINT_T0);
 
                 for (size_t k = 0; k < q; k++) {
                     __m256i v = broadcast_4(queries + k * query_stride + d + e);
@@ -446,26 +453,30 @@ scan_tile(int32_t *out, size_t out_stride, const uint8_t *block,
 
 static void
 scan_some(int32_t *out, size_t out_stride, const uint8_t *block,
-    const uint8_t *queries, size_t stride, size_t n, size_t q)
+    const uint8_t *ahead, const uint8_t *queries, size_t stride, size_t n,
+    size_t q)
 {
     switch (q) {
     case 6:
-        scan_tile(out, out_stride, block, queries, stride, n, 6);
+        if (ahead == NULL)
+            scan_tile(out, out_stride, block, NULL, queries, stride, n, 6);
+        else
+            scan_tile(out, out_stride, block, ahead, queries, stride, n, 6);
         break;
     case 5:
-        scan_tile(out, out_stride, block, queries, stride, n, 5);
+        scan_tile(out, out_stride, block, ahead, queries, stride, n, 5);
         break;
     case 4:
-        scan_tile(out, out_stride, block, queries, stride, n, 4);
+        scan_tile(out, out_stride, block, ahead, queries, stride, n, 4);
         break;
     case 3:
-        scan_tile(out, out_stride, block, queries, stride, n, 3);
+        scan_tile(out, out_stride, block, ahead, queries, stride, n, 3);
         break;
     case 2:
-        scan_tile(out, out_stride, block, queries, stride, n, 2);
+        scan_tile(out, out_stride, block, ahead, queries, stride, n, 2);
         break;
     default:
-        scan_tile(out, out_stride, block, queries, stride, n, 1);
+        scan_tile(out, out_stride, block, ahead, queries, stride, n, 1);
     }
 }
 
@@ -475,9 +486,7 @@ scan(int32_t *out, size_t out_stride, const uint8_t *blocks, size_t n_blocks,
 {
     size_t stride = KERN_QUERY_BYTES(n);
 
-    if (n == 0)
-        return;
-    for (size_t b = 0; b < n_blocks; b++) {
+    for (size_t b = 0; b < n_blocks && n > 0; b++) {
         const uint8_t *block = blocks + b * n * KERN_BLOCK_ROWS;
         const uint8_t *query = queries;
         int32_t *dst = out + b * KERN_BLOCK_ROWS;
@@ -488,8 +497,13 @@ scan(int32_t *out, size_t out_stride, const uint8_t *blocks, size_t n_blocks,
             size_t q = left >= 2 * Q_TILE ? Q_TILE
                        : left > Q_TILE    ? (left + 1) / 2
                                           : left;
+            /* the first queries meet the block as it comes from afar, and
+               send for the next one */
+            const uint8_t *ahead = left == n_queries && b + 1 < n_blocks
+                                       ? block + n * KERN_BLOCK_ROWS
+                                       : NULL;
 
-            scan_some(dst, out_stride, block, query, stride, n, q);
+            scan_some(dst, out_stride, block, ahead, query, stride, n, q);
             query += q * stride;
             dst += q * out_stride;
             left -= q;
