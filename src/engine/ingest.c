@@ -313,7 +313,7 @@ check_vector(struct ingest *b, const struct engine_item *item,
                               dims)
                         : OK;
     }
-    if (!external && !b->options.trust_vectors) {
+    if (!external && !b->options.trusted) {
         return fault_set(fault, ERR_INVALID, at,
             "the collection's encoder makes the vectors; only a collection "
             "with \"encoder\": \"external\" takes them");
@@ -640,7 +640,9 @@ ingest_encode(
         err = encode_for(b, b->shadow, b->shadow_vectors, false);
     }
     if (!err && n) {
-        err = encode_for(b, b->live, b->live_vectors, true);
+        const char *trusted = b->options.trusted;
+        err = encode_for(b, b->live, b->live_vectors,
+            trusted && strcmp(trusted, b->live->fingerprint) == 0);
     }
     return fault_of(fault, err, "encoding");
 }

@@ -30,7 +30,10 @@ struct ingest;
 
 struct ingest_options {
     bool all_or_nothing; /* a failed condition fails the batch */
-    bool trust_vectors;  /* vectors given are of the live space: import */
+    /* Import: vectors are taken along when this, the fingerprint of the space
+       that they are of, is the live one's; else the text is encoded. NULL:
+       only an external collection takes vectors. May change between calls. */
+    const char *trusted;
     const struct engine_condition *condition; /* of a single item; or NULL */
 };
 

@@ -270,7 +270,5 @@ void engine_yield_to_searches(struct engine *engine);
 enum err keeper_start(struct keeper **out, struct engine *engine) NODISCARD;
 void keeper_stop(struct keeper *keeper);
 void keeper_wake(struct keeper *keeper); /* something may need purging */
-/* The counts that a round needs; ERR_INVALID with both numbers. */
-enum err policy_check(struct collection *c, struct fault *fault) NODISCARD;
 
 #endif

@@ -377,7 +377,7 @@ backfill(struct batch *b, const struct reembed_options *options)
             after = b->items[b->n - 1];
             done += (int64_t)b->n_put;
             engine->totals.reembedded += b->n_put;
-            failpoint("store_reembed_commit");
+            failpoint("reembed_committed");
             if (options->gentle) {
                 engine_yield_to_searches(engine);
             }

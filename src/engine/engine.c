@@ -1,0 +1,294 @@
+/* The engine's life and figures. */
+#include "engine/engine.h"
+
+#include <string.h>
+#include <unistd.h>
+#include "base/alloc.h"
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "kern/kern.h"
+#include "engine/impressions.h"
+#include "engine/internal.h"
+#include "engine/learn.h"
+
+#define IMPRESSIONS_DEFAULT 10000
+
+static size_t
+processors(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : MIN((size_t)n, 64);
+}
+
+static enum err
+start(struct engine *engine, const struct engine_config *config,
+    struct fault *fault)
+{
+    size_t tuners =
+        config->n_tuner_threads ? config->n_tuner_threads : engine->n_threads;
+    size_t impressions =
+        config->impressions_max ? config->impressions_max : IMPRESSIONS_DEFAULT;
+    enum err err = pool_new(&engine->encode_pool, engine->n_threads, false);
+    if (!err) {
+        err = pool_new(&engine->scan_pool, engine->n_threads, false);
+    }
+    if (!err) {
+        err = pool_new(&engine->tuner_pool, tuners, true);
+    }
+    if (!err) {
+        err = impressions_new(&engine->impressions, impressions);
+    }
+    if (!err) {
+        err = store_open(&engine->store, config->data_dir, NULL, fault);
+    }
+    if (!err) {
+        err = load_collections(engine, fault);
+    }
+    if (!err) {
+        err = jobs_open(&engine->jobs, engine);
+    }
+    if (!err) {
+        err = jobs_resume(engine->jobs);
+    }
+    if (!err) {
+        err = keeper_start(&engine->keeper, engine);
+    }
+    if (!err) {
+        err = jobs_start(engine->jobs);
+    }
+    return fault_of(fault, err, "starting");
+}
+
+enum err
+engine_open(struct engine **out, const struct engine_config *config,
+    struct fault *fault)
+{
+    struct engine *engine = mem_calloc(1, sizeof(*engine));
+    if (!engine) {
+        return fault_of(fault, ERR_NOMEM, "starting");
+    }
+    int64_t began = clock_mono_ms();
+    pthread_rwlock_init(&engine->registry, NULL);
+    pthread_mutex_init(&engine->creating, NULL);
+    encoder_registry_init(&engine->encoders);
+    engine->n_threads = config->n_threads ? config->n_threads : processors();
+    engine->text_bytes_max =
+        config->text_bytes_max ? config->text_bytes_max : ENGINE_TEXT_BYTES_MAX;
+    engine->event_hook = config->event_hook;
+    engine->event_hook_arg = config->event_hook_arg;
+    engine->data_dir = mem_strdup(config->data_dir);
+    enum err err = engine->data_dir ? start(engine, config, fault)
+                                    : fault_of(fault, ERR_NOMEM, "starting");
+    if (err) {
+        engine_close(engine);
+        return err;
+    }
+    engine->ready = true;
+    log_info("engine", "open collections=%zu ms=%lld", engine->n_collections,
+        (long long)(clock_mono_ms() - began));
+    *out = engine;
+    return OK;
+}
+
+void
+engine_close(struct engine *engine)
+{
+    if (!engine) {
+        return;
+    }
+    engine->ready = false;
+    jobs_stop(engine->jobs);
+    keeper_stop(engine->keeper);
+    engine->keeper = NULL;
+    jobs_close(engine->jobs);
+    store_close(engine->store);
+    for (size_t i = 0; i < engine->n_collections; i++) {
+        collection_unref(engine->collections[i]);
+    }
+    for (size_t i = 0; i < engine->n_aliases; i++) {
+        mem_free(engine->aliases[i].alias);
+    }
+    mem_free(engine->collections);
+    mem_free(engine->aliases);
+    impressions_free(engine->impressions);
+    pool_free(engine->encode_pool);
+    pool_free(engine->scan_pool);
+    pool_free(engine->tuner_pool);
+    encoder_registry_release(&engine->encoders);
+    pthread_rwlock_destroy(&engine->registry);
+    pthread_mutex_destroy(&engine->creating);
+    mem_free(engine->static_config);
+    mem_free(engine->data_dir);
+    mem_free(engine);
+}
+
+void
+engine_stop_jobs(struct engine *engine)
+{
+    jobs_stop(engine->jobs);
+}
+
+void
+engine_health(const struct engine *engine, struct engine_health *out)
+{
+    struct store_stats stats;
+    store_get_stats(engine->store, &stats);
+    *out = (struct engine_health){.ready = engine->ready,
+        .read_only = stats.read_only,
+        .disk_full = stats.disk_full};
+}
+
+void
+engine_yield_to_searches(struct engine *engine)
+{
+    for (int i = 0; i < 2 && engine->totals.searches_running; i++) {
+        clock_sleep_ms(1);
+    }
+}
+
+/* ---- figures ------------------------------------------------------------- */
+
+void
+engine_counters(const struct engine *engine, struct engine_counters *out)
+{
+    const struct engine_totals *t = &engine->totals;
+    struct store_stats s;
+    store_get_stats(engine->store, &s);
+    *out = (struct engine_counters){.searches = t->searches,
+        .searches_failed = t->searches_failed,
+        .search_ns = t->search_ns,
+        .rows_scanned = t->rows_scanned,
+        .rows_rescored = t->rows_rescored,
+        .items_written = t->items_written,
+        .items_unchanged = t->items_unchanged,
+        .items_deleted = t->items_deleted,
+        .texts_encoded = t->texts_encoded,
+        .encode_ns = t->encode_ns,
+        .pairs_written = t->pairs_written,
+        .feedback = t->feedback,
+        .commits = s.commits,
+        .commit_ops = s.ops,
+        .commit_conflicts = t->commit_conflicts,
+        .write_queue = s.queue_ops,
+        .searches_running = t->searches_running,
+        .jobs_started = t->jobs_started,
+        .jobs_promoted = t->jobs_promoted,
+        .jobs_refused = t->jobs_refused,
+        .jobs_failed = t->jobs_failed,
+        .reembedded = t->reembedded};
+}
+
+/* The encoders on offer; their default settings come from the encoder. */
+static enum err
+describe_encoders(
+    struct engine *engine, struct arena *arena, struct engine_info *info)
+{
+    struct engine_encoder_info *e = arena_calloc(arena, 2, sizeof(*e));
+    if (!e) {
+        return ERR_NOMEM;
+    }
+    const char *config = "{}";
+    pthread_mutex_lock(&engine->creating);
+    if (engine->static_config) {
+        config = arena_strndup(
+            arena, engine->static_config, strlen(engine->static_config));
+    }
+    pthread_mutex_unlock(&engine->creating);
+    e[0] = (struct engine_encoder_info){.name = "static",
+        .description = "hashed words and character n-grams with learned "
+                       "weights; any language, no download; trainable",
+        .config_json = config,
+        .dims_default = 512,
+        .dims_min = ENCODER_DIMS_MIN,
+        .dims_max = ENCODER_DIMS_MAX};
+    e[1] = (struct engine_encoder_info){.name = SETTINGS_EXTERNAL,
+        .description = "the client brings a vector with each item",
+        .config_json = "{}",
+        .dims_default = SETTINGS_EXTERNAL_DIMS,
+        .dims_min = ENCODER_DIMS_MIN,
+        .dims_max = ENCODER_DIMS_MAX};
+    info->encoders = e;
+    info->n_encoders = 2;
+    return config ? OK : ERR_NOMEM;
+}
+
+enum err
+engine_info(struct engine *engine, struct arena *arena, struct engine_info *out,
+    struct fault *fault)
+{
+    struct store_stats stats;
+    store_get_stats(engine->store, &stats);
+    struct engine_info info = {.kernels = kern()->name,
+        .n_threads = engine->n_threads,
+        .text_bytes_max = engine->text_bytes_max,
+        .encoder_bytes = encoder_registry_bytes(&engine->encoders),
+        .file_bytes = (uint64_t)(stats.file_bytes + stats.log_bytes),
+        .schema_version = stats.schema_version};
+    enum err err = describe_encoders(engine, arena, &info);
+    pthread_rwlock_rdlock(&engine->registry);
+    info.n_collections = engine->n_collections;
+    for (size_t i = 0; i < engine->n_collections; i++) {
+        struct collection *c = engine->collections[i];
+        struct snapshot *live, *shadow;
+        collection_snapshots(c, &live, &shadow);
+        info.n_items += (int64_t)roster_count(c->roster);
+        info.roster_bytes +=
+            roster_bytes(c->roster) + columns_bytes(c->columns);
+        info.vector_bytes += ann_bytes(live->index->ann);
+        if (!encoder_ref_is_shared(live->encoder) && live->encoder) {
+            info.encoder_bytes += encoder_bytes(encoder_ref_get(live->encoder));
+        }
+        if (shadow) {
+            info.vector_bytes += ann_bytes(shadow->index->ann);
+            info.encoder_bytes +=
+                shadow->encoder
+                    ? encoder_bytes(encoder_ref_get(shadow->encoder))
+                    : 0;
+        }
+        snapshot_unref(live);
+        snapshot_unref(shadow);
+    }
+    pthread_rwlock_unlock(&engine->registry);
+    if (!err) {
+        *out = info;
+    }
+    return fault_of(fault, err, "describing the service");
+}
+
+/* ---- training ------------------------------------------------------------ */
+
+enum err
+engine_train(struct engine *engine, const char *collection,
+    const char *options_json, int64_t *id, struct fault *fault)
+{
+    struct collection *c;
+    enum err err = collection_find(engine, collection, &c, fault);
+    if (err) {
+        return err;
+    }
+    const char *options = options_json ? options_json : "{}";
+    int64_t running = jobs_of_collection(engine->jobs, c->id);
+    if (strcmp(c->fixed.encoder, SETTINGS_EXTERNAL) == 0) {
+        err = fault_set(fault, ERR_UNSUPPORTED, "",
+            "the collection brings its own vectors: there is no encoder to "
+            "train");
+    } else if (running) {
+        err = fault_set(fault, ERR_CONFLICT, "",
+            "job %lld of this collection is not finished", (long long)running);
+        if (fault) {
+            fault->extra_id = running;
+        }
+    }
+    if (!err) {
+        err = learn_check_options(options, fault);
+    }
+    if (!err) {
+        err = learn_check_data(engine, c, options, fault);
+    }
+    if (!err) {
+        err = jobs_queue(engine->jobs, c, JOB_KIND_TRAIN, options, id, fault);
+    }
+    collection_unref(c);
+    return fault_of(fault, err, "starting a round");
+}
