@@ -88,9 +88,10 @@ TEST_C := $(sort $(wildcard $(foreach d,unit grad prop golden,\
     tests/$(d)/test_*.c)))
 BENCH_C := $(sort $(wildcard tests/bench/bench_*.c))
 FUZZ_C := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+HTTP_C := $(sort $(wildcard tests/http/test_*.c))
 SCHEMA_SQL := $(sort $(wildcard schema/[0-9]*.sql))
 ALL_C := $(SRC_C) $(SERVER_C) $(CLIENT_C) $(SUPPORT_C) $(TEST_C) $(BENCH_C) \
-    $(FUZZ_C)
+    $(FUZZ_C) $(HTTP_C)
 
 obj_of = $(patsubst %.c,$(B)/obj/%.o,$(1))
 EMBED_O := $(foreach n,schema openapi prior_df,$(B)/obj/gen/embed_$(n).o)
@@ -124,6 +125,8 @@ CLIENT := $(if $(wildcard clients/kindred/main.c),$(B)/kindred)
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_C))
 BENCHES := $(patsubst tests/%.c,$(B)/tests/%,$(BENCH_C))
 FUZZERS := $(patsubst tests/%.c,$(B)/tests/%,$(FUZZ_C))
+# Started by tests/http/run.sh, which gives them a daemon.
+HTTP_TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(HTTP_C))
 
 # ---- rules ----------------------------------------------------------------
 .SUFFIXES:
@@ -137,7 +140,7 @@ FUZZERS := $(patsubst tests/%.c,$(B)/tests/%,$(FUZZ_C))
 all: programs
 
 programs: $(DAEMON) $(CLIENT) $(LIBS)
-tests: $(TESTS)
+tests: $(TESTS) $(HTTP_TESTS)
 benches: $(BENCHES)
 fuzzers: $(FUZZERS)
 
@@ -169,7 +172,7 @@ $(B)/obj/%.o: %.c $(B)/flags $(B)/libraries
 	@echo "  CC      $<"
 	@$(call compile,$<) -MMD -MP -c $< -o $@
 
-$(call obj_of,$(TEST_C) $(SUPPORT_C)): $(B)/libraries-test
+$(call obj_of,$(TEST_C) $(HTTP_C) $(SUPPORT_C)): $(B)/libraries-test
 
 $(B)/obj/gen/%.o: $(B)/gen/%.c $(B)/flags
 	@mkdir -p $(@D)
@@ -229,7 +232,7 @@ second_word = $(word 2,$(subst _, ,$(notdir $(1))))
 libs_of = $(if $(findstring server,$(1)),$(LIB_SERVER)) \
     $(if $(findstring client,$(1)),$(LIB_CLIENT)) \
     $(call lib_of,$(call second_word,$(1)))
-$(TESTS) $(BENCHES): $(B)/tests/%: $(B)/obj/tests/%.o $(LIB_SUPPORT) \
+$(TESTS) $(BENCHES) $(HTTP_TESTS): $(B)/tests/%: $(B)/obj/tests/%.o $(LIB_SUPPORT) \
     $$(call libs_of,$$*)
 	$(call link,$(TEST_LIBS) $(if $(findstring server,$*),$(SERVER_LIBS)) \
 	    $(CORE_LIBS))
@@ -248,7 +251,7 @@ $(FUZZERS): $(B)/tests/%: $(B)/obj/tests/%.o $(FUZZ_MAIN) \
 	$(call link,$(FUZZ_LINK) $(SERVER_LIBS) $(CORE_LIBS))
 
 -include $(patsubst %.o,%.d,$(SRC_O) $(SERVER_O) $(CLIENT_O) $(SUPPORT_O) \
-    $(call obj_of,$(TEST_C) $(BENCH_C) $(FUZZ_C)) $(B)/obj/tests/fuzz/replay.d)
+    $(call obj_of,$(TEST_C) $(BENCH_C) $(FUZZ_C) $(HTTP_C)) $(B)/obj/tests/fuzz/replay.d)
 
 # ---- what a person asks for -------------------------------------------------
 ALL_LIBS := $(LIBS_CORE) $(LIBS_SERVER) $(LIBS_CLIENT) $(LIBS_TEST) \
