@@ -17,7 +17,8 @@ buf_init(struct buf *buf, size_t max_bytes)
     buf->data = NULL;
     buf->len = 0;
     buf->cap = 0;
-    buf->max_bytes = max_bytes;
+    /* Doubling a capacity below this cannot overflow. */
+    buf->max_bytes = MIN(max_bytes, SIZE_MAX / 4);
     buf->err = OK;
 }
 
@@ -78,7 +79,7 @@ reserve(struct buf *buf, size_t n)
     if (n < buf->cap - buf->len) {
         return true;
     }
-    if (n > buf->max_bytes - buf->len || buf->max_bytes > SIZE_MAX / 4) {
+    if (n > buf->max_bytes - buf->len) {
         buf->err = ERR_TOO_LARGE;
         return false;
     }
