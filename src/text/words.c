@@ -168,6 +168,29 @@ split_code_points(const utf8proc_int32_t *c, size_t n, words_fn *fn, void *arg)
         fn(arg, word, len, 0);
 }
 
+static unsigned
+mark_class(utf8proc_int32_t c)
+{
+    return (unsigned)utf8proc_get_property(c)->combining_class;
+}
+
+/* The canonical order: marks that follow each other by their class, stably,
+   so that two ways to type them are one word. */
+static void
+order_marks(utf8proc_int32_t *c, size_t n)
+{
+    for (size_t i = 1; i < n; i++) {
+        utf8proc_int32_t moving = c[i];
+        unsigned own = mark_class(moving);
+        size_t j = i;
+        while (own > 0 && j > 0 && mark_class(c[j - 1]) > own) {
+            c[j] = c[j - 1];
+            j--;
+        }
+        c[j] = moving;
+    }
+}
+
 /* One piece with bytes beyond ASCII. Scratch holds room for the longest
    decomposition of a slice (18 code points a character in NFKC). */
 static void
@@ -199,6 +222,7 @@ split_unicode(const char *s, size_t len, utf8proc_int32_t *scratch,
         }
         n = kept;
     }
+    order_marks(scratch, n);
     utf8proc_ssize_t composed = utf8proc_normalize_utf32(
         scratch, (utf8proc_ssize_t)n, UTF8PROC_COMPOSE | UTF8PROC_STABLE);
     ASSERT(composed >= 0);

@@ -241,6 +241,25 @@ test_across_shards(void **state)
     }
 }
 
+/* A column whose first shard is 2 / tau below its second: no overflow. */
+static void
+test_shards_far_apart(void **state)
+{
+    static struct problem p;
+
+    (void)state;
+    make(&p, 130, 130, 0.01, true, false, false, 1);
+    for (size_t i = 0; i < 130; i++) {
+        for (size_t d = 0; d < DIMS; d++) {
+            p.k[i * DIMS + d] = d == 0 ? 1 : 0;
+            p.q[i * DIMS + d] = d > 0 ? 0 : i < 64 ? -1 : 1;
+            p.k64[i * DIMS + d] = (double)p.k[i * DIMS + d];
+            p.q64[i * DIMS + d] = (double)p.q[i * DIMS + d];
+        }
+    }
+    check(&p, 5);
+}
+
 static void
 test_figures(void **state)
 {
@@ -342,6 +361,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_small),
         cmocka_unit_test(test_across_shards),
+        cmocka_unit_test(test_shards_far_apart),
         cmocka_unit_test(test_figures),
         cmocka_unit_test(test_equal_keys),
         cmocka_unit_test(test_masked_key_is_mute),
