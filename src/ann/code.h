@@ -10,17 +10,16 @@
  *   q.x - a = q'.dx + dq.x' + dq.dx
  *
  * dx is orthogonal to x', so only the part of q' that is orthogonal to x'
- * counts in the first term, and likewise in the second; hence
+ * counts in the first term, and likewise in the second; with the angle t
+ * between q' and x', cos t = a / (|q'| |x'|),
  *
- *   |q.x - a| <= sqrt(|q'|^2 - (a/|x'|)^2) |dx| + sqrt(|x'|^2 - (a/|q'|)^2)
- * |dq|
- *                + |dq| |dx|
+ *   |q.x - a| <= sin t (|q'| |dx| + |x'| |dq|) + |dq| |dx|
  *
- * which is at most (|q'| |dx| + |x'| |dq|) sin(q', x') + |dq| |dx|: rows close
- * to the query have a tighter bound than others. |x'| is bounded by the
- * largest norm of the index. Roundings (the scales are floats, so orthogonality
- * holds to 2^-24; a is computed in float by the kernels) are covered by
- * CODE_SLACK |q| |x|.
+ * so rows close to the query have a tighter bound than others. |q'| and |x'|
+ * are bounded by |q| and by the largest norm in the index, which can only
+ * raise each factor, sin t included. Roundings (the scales are floats, so
+ * orthogonality holds to 2^-24; a is computed in float by the kernels) are
+ * covered by CODE_SLACK |q| |x|.
  */
 #ifndef ANN_CODE_H
 #define ANN_CODE_H
@@ -45,31 +44,44 @@ void code_row(struct code_of *of, int8_t *code, const float *v, size_t n);
    holds KERN_QUERY_BYTES(KERN_CODE_DIMS(n)) bytes. */
 void code_query(struct code_of *of, uint8_t *image, const float *v, size_t n);
 
-/* The bound without the sines: of any row with this residual and norm. */
-static inline double
-code_bound_any(const struct code_of *query, double residual, double norm)
-{
-    double dq = (double)query->residual;
+/* What the bound of a row needs to know of its query and index. */
+struct code_bounds {
+    double query_norm;
+    double query_residual;
+    double row_norm;   /* the largest */
+    double inv_norms2; /* 1 / (|q|^2 |x|^2), a little less; 0 for no sine */
+    double slack;
+};
 
-    return query->norm * residual + norm * dq + dq * residual +
-           CODE_SLACK * query->norm * norm;
+static inline struct code_bounds
+code_bounds_of(const struct code_of *query, double row_norm)
+{
+    double norms2 = query->norm * query->norm * row_norm * row_norm;
+
+    return (struct code_bounds){.query_norm = query->norm,
+        .query_residual = (double)query->residual,
+        .row_norm = row_norm,
+        .inv_norms2 = norms2 > 0x1p-60 ? (1.0 - 0x1p-20) / norms2 : 0.0,
+        .slack = CODE_SLACK * query->norm * row_norm};
 }
 
-/* The bound of a row whose codes gave a. */
+/* For any row with this residual, whatever its a. */
 static inline double
-code_bound_at(
-    const struct code_of *query, double a, double residual, double norm)
+code_bound_any(const struct code_bounds *b, double residual)
 {
-    double dq = (double)query->residual;
-    double q2 = query->norm * query->norm;
-    double x2 = norm * norm;
-    double a2 = a * a * (1.0 - 1e-6); /* a itself is rounded */
-    double q_rest = x2 > 0.0 ? q2 - a2 / x2 : q2;
-    double x_rest = q2 > 0.0 ? x2 - a2 / q2 : x2;
+    return b->query_norm * residual + b->row_norm * b->query_residual +
+           b->query_residual * residual + b->slack;
+}
 
-    return sqrt(q_rest > 0.0 ? q_rest : 0.0) * residual +
-           sqrt(x_rest > 0.0 ? x_rest : 0.0) * dq + dq * residual +
-           CODE_SLACK * query->norm * norm;
+/* For a row whose codes gave a. */
+static inline double
+code_bound_at(const struct code_bounds *b, double a, double residual)
+{
+    double sin2 = 1.0 - a * a * b->inv_norms2;
+
+    return sqrt(sin2 > 0.0 ? sin2 : 0.0) *
+               (b->query_norm * residual + b->row_norm * b->query_residual) +
+           b->query_residual * residual + b->slack;
 }
 
 #endif

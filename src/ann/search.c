@@ -73,9 +73,10 @@ struct search_job {
     struct waiter *waiter;
     struct search_job *next;
     struct code_of code;
+    struct code_bounds bounds; /* set by the pass, as the next */
+    uint32_t skip_row;
     uint8_t *image;       /* the prepared query */
     struct track *tracks; /* one for each shard of a pass */
-    uint32_t skip_row;
     enum err err;
 };
 
@@ -367,17 +368,34 @@ struct view {
     size_t n;
 };
 
+/* The a below which no row of a span can reach the floor. a + (its bound)
+   rises with a while a is below .99 of the norms (the bound falls by less than
+   a rises), so from a safe threshold the bound that holds there gives a
+   better one. */
+static float
+threshold_of(const struct track *track, const struct code_bounds *bounds,
+    double bound, double residual)
+{
+    double safe = track->floor - bound;
+    double norms = bounds->query_norm * bounds->row_norm;
+
+    if (safe > 0.0 && track->floor < 0.99 * norms && bound < 0.1 * norms)
+        safe = track->floor - code_bound_at(bounds, safe, residual);
+    return (float)safe;
+}
+
 /* List the rows [from, from + n) of a view that may belong to the best k, and
    (where opt wants it) add up their exponentials. */
 static enum err
 take_rows(const struct scratch *s, const struct search_job *job,
-    struct track *track, const struct ann *ann, const struct span *span,
-    const struct view *view, size_t from, size_t n, double bound,
-    struct kern_select *opt)
+    struct track *track, const struct span *span, const struct view *view,
+    size_t from, size_t n, double bound, struct kern_select *opt)
 {
     bool follow = opt->inv_temperature > 0.0f &&
                   job->query->temperature < FIXED_SHIFT_TEMPERATURE;
-    float threshold = (float)(track->floor - bound);
+    double residual =
+        (double)span->chunk->span_residual[span->at / FLAT_SPAN_ROWS];
+    float threshold = threshold_of(track, &job->bounds, bound, residual);
     double sum = 0.0;
     struct kern_select now = *opt;
 
@@ -401,11 +419,11 @@ take_rows(const struct scratch *s, const struct search_job *job,
         track->top = fmax(track->top, (double)a);
         if (a < threshold)
             continue;
-        track->rows[track->n_rows++] = (struct track_candidate){
-            .row = span->row + (uint32_t)r,
-            .a = a,
-            .b = (float)code_bound_at(&job->code, (double)a,
-                (double)span->chunk->residual[span->at + r], ann->max_norm)};
+        track->rows[track->n_rows++] =
+            (struct track_candidate){.row = span->row + (uint32_t)r,
+                .a = a,
+                .b = (float)code_bound_at(&job->bounds, (double)a,
+                    (double)span->chunk->residual[span->at + r])};
     }
     if (follow) {
         double t = job->query->temperature;
@@ -430,13 +448,12 @@ take_rows(const struct scratch *s, const struct search_job *job,
 
 static enum err
 take_span(const struct scratch *s, const struct search_job *job,
-    struct track *track, const struct ann *ann, const struct span *span,
-    const int32_t *dots)
+    struct track *track, const struct span *span, const int32_t *dots)
 {
     const struct ann_query *query = job->query;
     size_t span_i = span->at / FLAT_SPAN_ROWS;
     double bound = code_bound_any(
-        &job->code, (double)span->chunk->span_residual[span_i], ann->max_norm);
+        &job->bounds, (double)span->chunk->span_residual[span_i]);
     struct kern_select opt = {.q_scale = job->code.scale,
         .shift = 1.0f,
         .inv_temperature =
@@ -459,7 +476,7 @@ take_span(const struct scratch *s, const struct search_job *job,
 
         if (track->n_scanned == 0 && from < 256)
             n = MIN(n, (size_t)(from == 0 ? 64 : 192));
-        err = take_rows(s, job, track, ann, span, &view, from, n, bound, &opt);
+        err = take_rows(s, job, track, span, &view, from, n, bound, &opt);
         from += n;
     }
     track->n_scanned += span->n;
@@ -484,8 +501,7 @@ span_bound(const struct ann *ann, const struct search_job *job, uint32_t row)
     const struct flat_chunk *chunk = ann->chunks[row / FLAT_CHUNK_ROWS];
     size_t span_i = row % FLAT_CHUNK_ROWS / FLAT_SPAN_ROWS;
 
-    return code_bound_any(
-        &job->code, (double)chunk->span_residual[span_i], ann->max_norm);
+    return code_bound_any(&job->bounds, (double)chunk->span_residual[span_i]);
 }
 
 /* What the rescoring of a query left for its sum. */
@@ -616,8 +632,8 @@ pass_scan_shard(void *arg, size_t shard_i, size_t thread_i)
             struct track *track = &job->tracks[shard_i];
 
             if (track->err == OK)
-                track->err = take_span(
-                    s, job, track, ann, &span, s->dots + q * DOTS_STRIDE);
+                track->err =
+                    take_span(s, job, track, &span, s->dots + q * DOTS_STRIDE);
         }
     }
 }
@@ -652,11 +668,14 @@ run_pass(struct search_pass *pass)
     bool big = ann->n_rows * ann->n_code * pass->n_jobs >= POOL_WORK;
 
     pass->n_shards = big ? MAX(MIN(pass->n_threads, n_spans), (size_t)1) : 1;
-    for (size_t q = 0; q < pass->n_jobs; q++)
-        pass->jobs[q]->skip_row =
-            pass->jobs[q]->query->skip == ANN_NONE
-                ? FLAT_NO_ROW
-                : flat_row_of(ann, pass->jobs[q]->query->skip);
+    for (size_t q = 0; q < pass->n_jobs; q++) {
+        struct search_job *job = pass->jobs[q];
+
+        job->bounds = code_bounds_of(&job->code, ann->max_norm);
+        job->skip_row = job->query->skip == ANN_NONE
+                            ? FLAT_NO_ROW
+                            : flat_row_of(ann, job->query->skip);
+    }
     if (pass->n_shards > 1) {
         pool_run(ann->pool, pass->n_shards, pass_scan_shard, pass);
         pool_run(ann->pool, pass->n_jobs, pass_finish_shard, pass);
