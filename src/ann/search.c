@@ -544,10 +544,15 @@ conclude_sum(const struct track *track, const struct ann_query *query,
         high *= 1.0 + mean / bound * expm1(bound / t);
     high = fmax(fmin(high, cap), sum);
     result->log_sum_exp = track->shift / t + log(total);
-    result->log_sum_exp_error =
-        1e-12 * (1.0 + 1.0 / t) +
-        fmax(log((rest->exact + high) / total),
-            log(total / (rest->exact + fmin(low, sum))));
+
+    /* the second of each pair holds for any weights, and in the range of
+       double where the first leaves it */
+    double over = fmin(log((rest->exact + high) / total),
+        bound / t + log((total + slip) / total));
+    double under = fmin(log(total / (rest->exact + fmin(low, sum))),
+        bound / t + log(total / fmax(total - slip, 0.0)));
+
+    result->log_sum_exp_error = 1e-12 * (1.0 + 1.0 / t) + fmax(over, under);
 }
 
 /* Rescore and answer. Under the read lock. */
