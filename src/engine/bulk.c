@@ -313,7 +313,9 @@ engine_bulk_finish(struct engine_bulk *b, uint64_t *n_lines,
 {
     enum err err = engine_bulk_flush(b, fault);
     if (!err) {
-        *n_lines = b->line;
+        if (n_lines) {
+            *n_lines = b->line;
+        }
         if (n_refused) {
             *n_refused = b->n_refused;
         }

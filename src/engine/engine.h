@@ -553,7 +553,7 @@ enum err engine_bulk_line(struct engine_bulk *bulk, const char *line,
 /* Start the batch now without waiting for it to fill: for a slow stream. */
 enum err engine_bulk_flush(
     struct engine_bulk *bulk, struct fault *fault) NODISCARD;
-/* Commit all, report all. n_refused may be NULL. */
+/* Commit all, report all. Either count may be NULL. */
 enum err engine_bulk_finish(struct engine_bulk *bulk, uint64_t *n_lines,
     uint64_t *n_refused, struct fault *fault) NODISCARD;
 /* Also before finish: what is committed stays. */
