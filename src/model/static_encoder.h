@@ -33,10 +33,12 @@
 #define STATIC_POSITIONS 16
 #define STATIC_PARTS 2
 #define STATIC_BETA 1.0f      /* share of the n-grams against the word */
-#define STATIC_IDF_POWER 0.8f /* phi = power * ln idf */
+#define STATIC_IDF_POWER 0.7f /* phi = power * ln idf */
 #define STATIC_THETA_LR 1.0f  /* learning rates relative to the rows' */
 #define STATIC_RHO_LR 0.5f
-#define STATIC_RHO_STEP (-0.05f) /* rho of bucket b starts at b * step */
+/* rho starts at 0 for the first 16 words, then falls by this a bucket */
+#define STATIC_RHO_FLAT 8
+#define STATIC_RHO_STEP (-0.1f)
 #define STATIC_LINE 16 /* floats of theta that share a mark and a segment */
 
 struct static_encoder {

@@ -33,7 +33,14 @@ struct batch_plan {
     size_t cap_masks;
     struct known *columns; /* [cap_columns] key with its column */
     size_t cap_columns;
+    uint64_t *texts;     /* [n_texts] sorted distinct keys */
+    uint32_t *component; /* [n_texts] its root, NO_COMPONENT when too large */
+    size_t n_texts;
+    struct known *classes; /* [cap_columns] component with its column */
 };
+
+#define NO_COMPONENT UINT32_MAX
+#define COMPONENT_SHARE 20 /* a component holds at most 1/20 of the texts */
 
 static int
 compare_known(const void *a, const void *b)
@@ -51,6 +58,87 @@ compare_slots(const void *a, const void *b)
     if (x->order != y->order)
         return x->order < y->order ? -1 : 1;
     return x->example < y->example ? -1 : x->example > y->example;
+}
+
+static int
+compare_keys(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+static uint32_t
+component_of(const struct batch_plan *plan, uint64_t key)
+{
+    const uint64_t *at = bsearch(
+        &key, plan->texts, plan->n_texts, sizeof *plan->texts, compare_keys);
+    return at == NULL ? NO_COMPONENT : plan->component[at - plan->texts];
+}
+
+/* The root of a text's tree; halves the path on its way. */
+static uint32_t
+find_root(uint32_t *parent, uint32_t i)
+{
+    while (parent[i] != i) {
+        parent[i] = parent[parent[i]];
+        i = parent[i];
+    }
+    return i;
+}
+
+/* Texts that pairs connect, however far, are taken to mean the same, as long
+   as they are few: a component that holds a large part of all texts (users'
+   clicks connect everything in the end) says nothing. */
+static enum err
+find_components(struct batch_plan *plan)
+{
+    size_t n = 0;
+    uint32_t *size = NULL;
+
+    plan->texts = mem_alloc(2 * plan->n_examples, sizeof *plan->texts);
+    if (plan->texts == NULL)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < plan->n_examples; i++) {
+        plan->texts[2 * i] = plan->examples[i].anchor.key;
+        plan->texts[2 * i + 1] = plan->examples[i].positive.key;
+    }
+    qsort(plan->texts, 2 * plan->n_examples, sizeof *plan->texts, compare_keys);
+    for (size_t i = 0; i < 2 * plan->n_examples; i++) {
+        if (n == 0 || plan->texts[n - 1] != plan->texts[i])
+            plan->texts[n++] = plan->texts[i];
+    }
+    plan->n_texts = n;
+    plan->component = mem_alloc(n, sizeof *plan->component);
+    size = mem_calloc(n, sizeof *size);
+    if (plan->component == NULL || size == NULL) {
+        mem_free(size);
+        return ERR_NOMEM;
+    }
+    for (size_t i = 0; i < n; i++)
+        plan->component[i] = (uint32_t)i;
+    for (size_t i = 0; i < plan->n_examples; i++) {
+        const uint64_t *a = bsearch(&plan->examples[i].anchor.key, plan->texts,
+            n, sizeof *plan->texts, compare_keys);
+        const uint64_t *b = bsearch(&plan->examples[i].positive.key,
+            plan->texts, n, sizeof *plan->texts, compare_keys);
+        uint32_t x = find_root(plan->component, (uint32_t)(a - plan->texts));
+        uint32_t y = find_root(plan->component, (uint32_t)(b - plan->texts));
+        plan->component[MAX(x, y)] = MIN(x, y);
+    }
+    for (size_t i = 0; i < n; i++)
+        size[find_root(plan->component, (uint32_t)i)]++;
+    for (size_t i = n; i-- > 0;) { /* roots come before their members */
+        uint32_t root = find_root(plan->component, (uint32_t)i);
+        if (root != i)
+            plan->component[i] = root;
+    }
+    for (size_t i = n; i-- > 0;) {
+        uint32_t root = plan->component[i];
+        if (size[root] > MAX(n / COMPONENT_SHARE, (size_t)2))
+            plan->component[i] = NO_COMPONENT;
+    }
+    mem_free(size);
+    return OK;
 }
 
 enum err
@@ -84,6 +172,10 @@ batch_plan_new(struct batch_plan **out, const struct batch_example *examples,
         plan->known[i] = (struct known){.anchor = examples[i].anchor.key,
             .positive = examples[i].positive.key};
     qsort(plan->known, n, sizeof *plan->known, compare_known);
+    if (find_components(plan) != OK) {
+        batch_plan_free(plan);
+        return ERR_NOMEM;
+    }
     *out = plan;
     return OK;
 }
@@ -100,6 +192,9 @@ batch_plan_free(struct batch_plan *plan)
     mem_free(plan->seen);
     mem_free(plan->masks);
     mem_free(plan->columns);
+    mem_free(plan->classes);
+    mem_free(plan->texts);
+    mem_free(plan->component);
     mem_free(plan);
 }
 
@@ -217,48 +312,70 @@ lower_bound(const struct known *known, size_t n, uint64_t key)
     return low;
 }
 
+/* Mask the columns of a value, but for the row's own. */
+static enum err
+mask_equal(struct batch_plan *plan, const struct known *columns, size_t M,
+    uint64_t value, size_t row, size_t *n_masks)
+{
+    enum err err = OK;
+    for (size_t c = lower_bound(columns, M, value);
+         c < M && columns[c].anchor == value && err == OK; c++) {
+        if (columns[c].positive != row)
+            err = add_mask(plan, n_masks, row, columns[c].positive);
+    }
+    return err;
+}
+
+/* The keys of a batch by value, and by component. */
+static enum err
+sort_columns(struct batch_plan *plan, const uint64_t *keys, size_t M)
+{
+    if (M > plan->cap_columns) {
+        mem_free(plan->columns);
+        mem_free(plan->classes);
+        plan->cap_columns = 0;
+        plan->columns = mem_alloc(M, sizeof *plan->columns);
+        plan->classes = mem_alloc(M, sizeof *plan->classes);
+        if (plan->columns == NULL || plan->classes == NULL)
+            return ERR_NOMEM;
+        plan->cap_columns = M;
+    }
+    for (size_t j = 0; j < M; j++) {
+        plan->columns[j] = (struct known){.anchor = keys[j], .positive = j};
+        plan->classes[j] = (struct known){
+            .anchor = component_of(plan, keys[j]), .positive = j};
+    }
+    qsort(plan->columns, M, sizeof *plan->columns, compare_known);
+    qsort(plan->classes, M, sizeof *plan->classes, compare_known);
+    return OK;
+}
+
 enum err
 batch_masks(struct batch_plan *plan, const uint32_t *index, size_t n,
     const uint64_t *keys, size_t M, const struct infonce_mask **out,
     size_t *n_out)
 {
     size_t n_masks = 0;
-    enum err err = OK;
+    enum err err = sort_columns(plan, keys, M);
 
-    if (M > plan->cap_columns) {
-        mem_free(plan->columns);
-        plan->columns = mem_alloc(M, sizeof *plan->columns);
-        plan->cap_columns = plan->columns == NULL ? 0 : M;
-        if (plan->columns == NULL)
-            return ERR_NOMEM;
-    }
-    for (size_t j = 0; j < M; j++)
-        plan->columns[j] = (struct known){.anchor = keys[j], .positive = j};
-    qsort(plan->columns, M, sizeof *plan->columns, compare_known);
     for (size_t i = 0; i < n && err == OK; i++) {
         uint64_t anchor = plan->examples[index[i]].anchor.key;
-        uint64_t own = plan->examples[index[i]].positive.key;
-        size_t k = lower_bound(plan->known, plan->n_examples, anchor);
-        /* the anchor's own text first, then its known positives */
-        uint64_t wanted = anchor;
-        for (;;) {
-            size_t c = lower_bound(plan->columns, M, wanted);
-            for (; c < M && plan->columns[c].anchor == wanted; c++) {
-                if (plan->columns[c].positive != i && err == OK)
-                    err =
-                        add_mask(plan, &n_masks, i, plan->columns[c].positive);
-            }
-            while (k < plan->n_examples && plan->known[k].anchor == anchor &&
-                   (plan->known[k].positive == anchor ||
-                       (k > 0 && plan->known[k - 1].anchor == anchor &&
-                           plan->known[k - 1].positive ==
-                               plan->known[k].positive)))
-                k++;
-            if (k == plan->n_examples || plan->known[k].anchor != anchor)
-                break;
-            wanted = plan->known[k++].positive;
+        uint32_t component = component_of(plan, anchor);
+        if (component != NO_COMPONENT) { /* holds all that is known */
+            err = mask_equal(plan, plan->classes, M, component, i, &n_masks);
+            continue;
         }
-        (void)own;
+        err = mask_equal(plan, plan->columns, M, anchor, i, &n_masks);
+        uint64_t last = anchor;
+        for (size_t k = lower_bound(plan->known, plan->n_examples, anchor);
+             k < plan->n_examples && plan->known[k].anchor == anchor &&
+             err == OK;
+             k++) {
+            uint64_t positive = plan->known[k].positive;
+            if (positive != last && positive != anchor)
+                err = mask_equal(plan, plan->columns, M, positive, i, &n_masks);
+            last = positive;
+        }
     }
     *out = plan->masks;
     *n_out = n_masks;

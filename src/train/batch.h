@@ -6,7 +6,9 @@
  * stays beside its group (in the Debian collection: packages of one source),
  * so that a batch also holds near negatives; the others are spread at random.
  * What remains false is masked: key j is no negative of anchor i when it is
- * the text of the anchor, or a known positive of the same anchor text.
+ * the text of the anchor, a known positive of the same anchor text, or a text
+ * that pairs connect with it in several steps, as long as what is connected is
+ * a small part of all texts (labels given as pairs make such small classes).
  */
 #ifndef TRAIN_BATCH_H
 #define TRAIN_BATCH_H
