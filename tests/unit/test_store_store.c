@@ -25,7 +25,16 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "store/weights.h"
 #include "tests/support/store_kit.h"
+
+static enum err
+do_nothing(struct db *db, void *arg)
+{
+    (void)db;
+    (void)arg;
+    return OK;
+}
 
 /* ---- settings and snapshots ---------------------------------------------- */
 
@@ -649,6 +658,63 @@ test_overwritten_pages(void **state)
     kit_close(&kit);
 }
 
+/* The n-th allocation fails, for every n: a clear error, no leak (sanitizer
+   builds see it), no change. */
+static void
+test_out_of_memory(void **state)
+{
+    struct kit kit;
+    bool failed = true;
+    (void)state;
+
+    kit_open(&kit, NULL);
+    kit_make_collection(&kit, "c");
+    store_close(kit.store);
+    kit.store = NULL;
+    for (uint64_t n = 1; failed; n++) {
+        struct store *store = NULL;
+        struct store_backup_info *list = NULL;
+        struct db *db = NULL;
+        struct fault fault = {0};
+        char path[256];
+        void *bytes = NULL;
+        size_t n_list = 0;
+        assert_true(n < 200);
+        alloc_fail_at(n);
+        enum err err = store_open(&store, kit.dir, NULL, &fault);
+        if (err == OK) {
+            err = store_read_begin(store, &db);
+        }
+        if (err == OK) {
+            store_read_end(store, db);
+            struct store_op op = {do_nothing, NULL, NULL};
+            err = store_write_async(store, &op);
+        }
+        if (err == OK) {
+            err = store_list_backups(store, &list, &n_list);
+            mem_free(list);
+        }
+        if (err == OK) {
+            err = store_backup_path(store, "none", path, sizeof(path));
+            err = err == ERR_NOT_FOUND ? OK : err;
+        }
+        if (err == OK) {
+            err = weights_load(store, kit.generation_id, &bytes, &n_list);
+            err = err == ERR_NOT_FOUND ? OK : err;
+        }
+        if (err == OK) {
+            err = store_check(store, &fault);
+        }
+        failed = err != OK;
+        alloc_fail_at(0);
+        assert_true(err == OK || err == ERR_NOMEM);
+        store_close(store);
+    }
+    kit_reopen(&kit, NULL);
+    kit_check(&kit);
+    kit_close(&kit);
+}
+
 static void
 test_synchronous_normal(void **state)
 {
@@ -710,6 +776,7 @@ main(void)
         cmocka_unit_test(test_not_our_file),
         cmocka_unit_test(test_truncated),
         cmocka_unit_test(test_overwritten_pages),
+        cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_synchronous_normal),
         cmocka_unit_test(test_checkpoints),
     };
