@@ -81,7 +81,7 @@ ITEMS
 # teach NAME: a collection with items and pairs enough for a round.
 teach() {
     fresh "$1"
-    awk 'BEGIN {
+    awk -v items="$tmp/items" -v pairs="$tmp/pairs" 'BEGIN {
         srand(7)
         n = split("oak birch maple pine cedar willow elm ash beech fir larch alder hazel rowan yew spruce", tree, " ")
         m = split("house bridge boat table fence barn chair mill tower gate wheel drum loom plough cart ladder", thing, " ")
@@ -90,7 +90,7 @@ teach() {
             printf "{\"id\":\"d%d\",\"text\":\"plan %d: a %s made of %s wood, drawing number %d\"}\n", i, i, s, t, i * 37 % 1009 > items
             printf "{\"anchor\":{\"text\":\"who has number %d, the %s %s?\"},\"positive\":{\"id\":\"d%d\"},\"group\":\"g%d\"}\n", i * 37 % 1009, t, s, i, i > pairs
         }
-    }' items="$tmp/items" pairs="$tmp/pairs"
+    }'
     expect 200 "$C/items?outcomes=errors" -H "$NDJSON" --data-binary "@$tmp/items"
     must '"errors":false'
     expect 200 "$C/pairs?outcomes=errors" -H "$NDJSON" --data-binary "@$tmp/pairs"

@@ -126,7 +126,7 @@ echo "$n_items texts: $what"
 title "2. A daemon with a new data folder"
 port_file=$dir/port
 rm -f "$port_file"
-launcher=nohup
+launcher='nohup'
 if command -v setsid >/dev/null 2>&1; then launcher='setsid nohup'; fi
 # shellcheck disable=SC2086
 $launcher "$bin/kindredd" --listen 127.0.0.1:0 --data "$dir/data" \

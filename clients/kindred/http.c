@@ -259,6 +259,10 @@ exchange_run(struct exchange *ex, const char *method, const char *path,
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_write);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, ex);
     if (content_type != NULL) {
+        /* A stream cannot be sent twice, so it is never put on a connection
+           that the daemon may be closing. */
+        if (ex->stream != NULL)
+            curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, 1L);
         curl_easy_setopt(curl, CURLOPT_UPLOAD, 1L);
         curl_easy_setopt(curl, CURLOPT_READFUNCTION, on_read);
         curl_easy_setopt(curl, CURLOPT_READDATA, ex);

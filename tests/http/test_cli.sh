@@ -138,7 +138,7 @@ t 0 -c cli-one search --explain fruit; has scanned
 t 0 -c cli-one search --min-cosine 0.9999 fruit; has 'nothing found'
 t 1 -c cli-one search -k 0 fruit; says /k
 t 1 -c cli-one search --id nobody
-t 1 -c cli-one search --filter '{' fruit; says '--filter'
+t 2 -c cli-one search --filter '{' fruit; says '--filter'
 t 1 -c cli-nobody search fruit; says 404
 t 2 -c cli-one search --id apple fruit
 
@@ -158,6 +158,8 @@ t 1 -c cli-one pairs folder; says 'is a folder'
 
 # ---- export, import, backup ---------------------------------------------------
 t 0 -c cli-one export -o export.ndjson --vectors; says 'exported to export.ndjson'
+t 5 -c cli-two import export.ndjson; says '(409)' # other dimensions
+t 0 create cli-empty --dims 256
 t 0 -c cli-empty import export.ndjson; says imported
 t 0 -c cli-empty search 'red fruit'; has apple
 t 5 -c cli-empty import items.ndjson
