@@ -194,6 +194,12 @@ settings_fixed_parse(const char *text, const struct settings_fixed *base,
             document_template_free(check);
         }
     }
+    if (!err && strcmp(family, "static") != 0 &&
+        strcmp(family, SETTINGS_EXTERNAL) != 0) {
+        err = fault_set(fault, ERR_INVALID, "/encoder",
+            "\"%.60s\" is neither \"static\" nor \"%s\"", family,
+            SETTINGS_EXTERNAL);
+    }
     if (base && strcmp(family, base->encoder) != 0) {
         base = NULL; /* another family's settings say nothing */
     }
