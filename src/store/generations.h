@@ -88,7 +88,7 @@ typedef enum err generation_row_fn(void *ctx, const struct generation_row *row);
  *   space       gives the space
  *
  * ERR_NOT_FOUND without the collection, ERR_CONFLICT when the fingerprint
- * exists with other dims.
+ * exists with other dims, ERR_TOO_LARGE when 64 spaces are kept (unpin some).
  */
 enum err generations_create(struct db *db, int64_t collection,
     const struct generation_new *new_generation, int64_t now_ms, int64_t *id,

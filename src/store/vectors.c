@@ -17,6 +17,8 @@ static const char LIST_SPACES[] =
     " FROM spaces WHERE collection = ?1 AND dead = 0 ORDER BY space";
 static const char CREATE_SPACE[] =
     "INSERT INTO spaces (collection, fingerprint, dims) VALUES (?1, ?2, ?3)";
+static const char COUNT_SPACES[] =
+    "SELECT count(*) FROM spaces WHERE collection = ?1 AND dead = 0";
 static const char COUNT_SPACE[] =
     "UPDATE spaces SET n_vectors = n_vectors + ?2 WHERE space = ?1";
 
@@ -81,6 +83,20 @@ spaces_get(struct db *db, int64_t space, struct space_row *out)
     return keep_space(&q, out);
 }
 
+/* Room for one more in a space_set, which every change of an item loads. */
+static enum err
+expect_room(struct db *db, int64_t collection)
+{
+    struct query q;
+
+    query_start(&q, db, COUNT_SPACES);
+    query_int(&q, collection);
+    if (query_row(&q) && query_get_int(&q, 0) >= SPACE_SET_MAX) {
+        q.err = ERR_TOO_LARGE;
+    }
+    return query_end(&q);
+}
+
 enum err
 spaces_ensure(struct db *db, int64_t collection,
     const uint8_t fingerprint[SPACE_FINGERPRINT_BYTES], int dims,
@@ -101,7 +117,10 @@ spaces_ensure(struct db *db, int64_t collection,
         *space = row.space;
         return OK;
     }
-    if (err != ERR_NOT_FOUND) {
+    if (err == ERR_NOT_FOUND) {
+        err = expect_room(db, collection);
+    }
+    if (err != OK) {
         return err;
     }
     query_start(&q, db, CREATE_SPACE);

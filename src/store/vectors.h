@@ -33,7 +33,8 @@ typedef enum err space_row_fn(void *ctx, const struct space_row *row);
  * spaces_ensure - the collection's living space with this fingerprint, made
  * when missing. A space that no generation names is swept away by the next
  * generations_sweep, so call generations_create in the same operation.
- * ERR_CONFLICT when it exists with other dims.
+ * ERR_CONFLICT when it exists with other dims, ERR_TOO_LARGE when the
+ * collection has 64 living spaces.
  */
 enum err spaces_ensure(struct db *db, int64_t collection,
     const uint8_t fingerprint[SPACE_FINGERPRINT_BYTES], int dims,

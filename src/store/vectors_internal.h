@@ -23,7 +23,7 @@ struct space_set {
     int64_t removed[SPACE_SET_MAX]; /* vectors, not yet counted off */
 };
 
-/* ERR_TOO_LARGE past SPACE_SET_MAX. */
+/* Never more than SPACE_SET_MAX: spaces_ensure refuses the next one. */
 enum err space_set_load(
     struct db *db, int64_t collection, struct space_set *set) NODISCARD;
 /* Remove the item's vector from every space. */

@@ -174,6 +174,21 @@ test_put_replaces(void **state)
     kit_close(&kit);
 }
 
+struct space_call {
+    int64_t collection;
+    int64_t space;
+};
+
+static enum err
+op_one_more(struct db *db, void *arg)
+{
+    static const uint8_t FINGERPRINT[SPACE_FINGERPRINT_BYTES] = {200};
+    struct space_call *call = arg;
+
+    return spaces_ensure(
+        db, call->collection, FINGERPRINT, KIT_DIMS, &call->space);
+}
+
 static void
 test_spaces(void **state)
 {
@@ -196,6 +211,14 @@ test_spaces(void **state)
     assert_int_equal(row.collection, kit.collection);
     assert_int_equal(spaces_get(db, 777, &row), ERR_NOT_FOUND);
     store_read_end(kit.store, db);
+
+    /* Every change of an item looks at all of them, so there is an end. */
+    for (uint8_t f = 10; f < 10 + 62; f++) {
+        kit_make_generation(&kit, f, &id, &generation, &same);
+    }
+    struct space_call call = {.collection = kit.collection};
+    assert_int_equal(store_run(kit.store, op_one_more, &call), ERR_TOO_LARGE);
+    assert_int_equal(kit_put_items(&kit, "s", 3, 1, true), OK);
     kit_close(&kit);
 }
 
