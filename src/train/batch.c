@@ -252,27 +252,27 @@ take(struct batch_plan *plan, uint32_t i, size_t *n)
 enum err
 batch_plan_next(struct batch_plan *plan, const uint32_t **index, size_t *n_out)
 {
-    size_t n = 0;
-    for (int tries = 0; tries < 2 && n < 2; tries++) {
-        if (plan->next == plan->n_examples && plan->n_waiting < 2)
+    size_t n = 0, left = 0;
+    bool started = false;
+
+    memset(plan->seen, 0, plan->n_seen * sizeof *plan->seen);
+    for (size_t i = 0; i < plan->n_waiting; i++) {
+        if (n == plan->size || !take(plan, plan->waiting[i], &n))
+            plan->waiting[left++] = plan->waiting[i];
+    }
+    plan->n_waiting = left;
+    while (n < plan->size) {
+        if (plan->next == plan->n_examples) {
+            /* a batch may end in the next epoch, which has all examples, so
+               that what still waits is let go; it may not see a third */
+            if (started)
+                break;
             start_epoch(plan);
-        n = 0;
-        memset(plan->seen, 0, plan->n_seen * sizeof *plan->seen);
-        size_t left = 0;
-        for (size_t i = 0; i < plan->n_waiting; i++) {
-            if (n == plan->size || !take(plan, plan->waiting[i], &n))
-                plan->waiting[left++] = plan->waiting[i];
+            started = true;
         }
-        plan->n_waiting = left;
-        while (n < plan->size && plan->next < plan->n_examples) {
-            uint32_t i = plan->slots[plan->next++].example;
-            if (!take(plan, i, &n))
-                plan->waiting[plan->n_waiting++] = i;
-        }
-        if (n < 2) { /* only copies of one example are left: next epoch */
-            plan->next = plan->n_examples;
-            plan->n_waiting = 0;
-        }
+        uint32_t i = plan->slots[plan->next++].example;
+        if (!take(plan, i, &n) && plan->n_waiting < plan->n_examples)
+            plan->waiting[plan->n_waiting++] = i;
     }
     *index = plan->index;
     *n_out = n < 2 ? 0 : n;

@@ -2,7 +2,7 @@
  * batch.h - training examples and how they are put into batches.
  *
  * No two examples of a batch share an anchor or a positive; the ones that
- * would are put off to a later batch of the epoch. A share of the examples
+ * would are put off to a later batch, at most to the end of the epoch. A share of the examples
  * stays beside its group (in the Debian collection: packages of one source),
  * so that a batch also holds near negatives; the others are spread at random.
  * What remains false is masked: key j is no negative of anchor i when it is
@@ -53,9 +53,9 @@ enum err batch_plan_new(struct batch_plan **out,
     float group_share, uint64_t seed) NODISCARD;
 void batch_plan_free(struct batch_plan *plan);
 
-/* The next batch: indices into examples, valid until the next call. It may be
-   smaller than size when too few distinct examples are left in an epoch;
-   it is never smaller than 2. *n 0: the examples hold no 2 distinct ones. */
+/* The next batch: indices into examples, valid until the next call. It is
+   smaller than size only when the examples hold fewer distinct ones, and never
+   smaller than 2. *n 0: the examples hold no 2 distinct ones. */
 enum err batch_plan_next(
     struct batch_plan *plan, const uint32_t **index, size_t *n) NODISCARD;
 
