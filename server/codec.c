@@ -63,6 +63,22 @@ codec_read_object(const char *s, size_t len, struct arena *arena,
 }
 
 enum err
+codec_read_nothing(const char *s, size_t len, struct fault *fault)
+{
+    struct json *root = NULL;
+    if (scan_first(s, len) == 0)
+        return OK;
+    enum err err = count_values(s, len, fault);
+    if (err == OK)
+        err = codec_parse(s, len, &root, fault);
+    if (err != OK)
+        return err;
+    err = json_only_keys(root, "", NULL, 0, fault);
+    json_free(root);
+    return err;
+}
+
+enum err
 codec_read_alias(const char *s, size_t len, struct arena *arena,
     const char **collection, struct fault *fault)
 {

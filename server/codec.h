@@ -104,6 +104,9 @@ enum err codec_read_similarity(const char *s, size_t len, struct arena *arena,
 /* The body is one JSON object, as text for the engine; empty: "{}". */
 enum err codec_read_object(const char *s, size_t len, struct arena *arena,
     const char **text, struct fault *fault) NODISCARD;
+/* Nothing, or an object without members. */
+enum err codec_read_nothing(
+    const char *s, size_t len, struct fault *fault) NODISCARD;
 /* {"collection": "..."}. */
 enum err codec_read_alias(const char *s, size_t len, struct arena *arena,
     const char **collection, struct fault *fault) NODISCARD;

@@ -55,13 +55,9 @@ void
 ep_backup_start(struct request *req)
 {
     struct fault fault = {0};
-    const char *options = NULL;
     struct engine_job job;
     int64_t job_id = 0;
-    enum err err = codec_read_object(
-        req->body.data, req->body.len, &req->arena, &options, &fault);
-    if (err == OK && strcspn(options, "\"") != strlen(options))
-        err = fault_set(&fault, ERR_INVALID, "", "a backup takes no options");
+    enum err err = codec_read_nothing(req->body.data, req->body.len, &fault);
     if (err == OK)
         err = engine_backup_start(req->daemon->engine, &job_id, &fault);
     if (err == OK)

@@ -132,7 +132,9 @@ ep_promote(struct request *req)
     struct fault fault = {0};
     struct engine_switch done;
     int64_t id = 0;
-    enum err err = args_path_id(req, "generation", &id, &fault);
+    enum err err = codec_read_nothing(req->body.data, req->body.len, &fault);
+    if (err == OK)
+        err = args_path_id(req, "generation", &id, &fault);
     if (err == OK)
         err = engine_generation_promote(req->daemon->engine,
             request_param(req, "collection"), id, &done, &fault);
@@ -147,8 +149,10 @@ ep_rollback(struct request *req)
 {
     struct fault fault = {0};
     struct engine_switch done;
-    enum err err = engine_rollback(
-        req->daemon->engine, request_param(req, "collection"), &done, &fault);
+    enum err err = codec_read_nothing(req->body.data, req->body.len, &fault);
+    if (err == OK)
+        err = engine_rollback(req->daemon->engine,
+            request_param(req, "collection"), &done, &fault);
     if (err != OK)
         problem_reply(req, &fault);
     else
