@@ -94,6 +94,38 @@ register_candidate(struct collection *c, float factor)
     return shadow;
 }
 
+/* The index has, bit by bit, the vectors that the file has. */
+static void
+check_index(struct engine_kit *kit, struct collection *c)
+{
+    struct snapshot *live = collection_live(c);
+    size_t dims = c->fixed.dims, n;
+    int64_t after = 0, items[256];
+    float *vectors = calloc(256 * dims, sizeof(float));
+    float *x = calloc(dims, sizeof(float));
+    struct item_map map;
+    assert_int_equal(item_map_new(&map, c->roster), OK);
+    do {
+        struct db *db;
+        assert_int_equal(store_read_begin(kit->engine->store, &db), OK);
+        assert_int_equal(vectors_read_block(db, live->index->space, after, 256,
+                             (int)dims, items, vectors, &n),
+            OK);
+        store_read_end(kit->engine->store, db);
+        for (size_t i = 0; i < n; i++) {
+            uint32_t ord = item_map_find(&map, items[i]);
+            assert_int_not_equal(ord, ROSTER_NONE);
+            assert_int_equal(ann_get(live->index->ann, ord, x), OK);
+            assert_memory_equal(x, vectors + i * dims, dims * sizeof(float));
+            after = items[i];
+        }
+    } while (n == 256);
+    item_map_release(&map);
+    free(vectors);
+    free(x);
+    snapshot_unref(live);
+}
+
 /* Every item finds itself by its own text, and the file agrees. */
 static void
 check_all(struct engine_kit *kit, int64_t generation)
@@ -132,6 +164,7 @@ check_all(struct engine_kit *kit, int64_t generation)
         }
     } while (page.next_cursor);
     snapshot_unref(live);
+    check_index(kit, c);
     enum err err = store_check(kit->engine->store, &fault);
     if (err) {
         fail_msg("store_check: %s", fault.detail);
@@ -187,6 +220,11 @@ publish_under_writes_and_go_back(void **state)
             c, shadow, 0.09, "{\"a\":1}", NULL, JOB_DONE, NULL, &fault);
     }
     assert_int_equal(err, OK);
+    w.stop = true;
+    pthread_join(thread, NULL);
+    check_all(&kit, 2);
+    w.stop = false;
+    assert_int_equal(pthread_create(&thread, NULL, write_on, &w), 0);
     clock_sleep_ms(50);
     struct engine_switch done;
     err = engine_rollback(kit.engine, "docs", &done, &fault);
