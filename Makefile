@@ -132,7 +132,7 @@ HTTP_TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(HTTP_C))
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:
-.PHONY: FORCE all programs tests benches fuzzers deps run demo check \
+.PHONY: FORCE all prior programs tests benches fuzzers deps run demo check \
     check-build check-run check-full check-variant check-clang check-valgrind \
     fuzz-run bench lint format compile_commands.json install uninstall dist \
     clean help
@@ -315,6 +315,12 @@ bench: programs benches
 	@$(if $(wildcard tests/bench/run.sh),\
 	    KINDRED_BUILD=$(B) sh tests/bench/run.sh $(BENCHES),\
 	    for bench in $(BENCHES); do echo "== $$bench"; $$bench; done)
+
+# Makes src/text/prior_df.bin again; see src/text/README.md.
+$(B)/make_prior: $(B)/obj/tests/data/prior/make_prior.o $(call lib_of,model)
+	$(call link,$(CORE_LIBS))
+prior: $(B)/make_prior
+	sh tests/data/prior/make_prior.sh $(B)/make_prior
 
 lint:
 	@sh tests/lint/lint.sh
