@@ -116,6 +116,11 @@ json_parse(const char *s, size_t len, size_t max_bytes, struct json **out,
     }
     out_of_memory = false;
     root = json_loadb(s, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    if (root != NULL && out_of_memory) {
+        /* jansson drops a byte of a long token when its buffer cannot grow. */
+        json_decref(root);
+        root = NULL;
+    }
     if (root == NULL) {
         return parse_fault(&error, fault);
     }
