@@ -30,7 +30,7 @@
  * got ERR_IO is on disk is known only after opening again.
  *
  * Failpoints: store_before_commit, store_after_commit, store_publish,
- * store_weights_chunk, store_reembed_commit.
+ * store_weights_chunk, store_reembed_commit, store_backup_step.
  */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
