@@ -31,7 +31,6 @@
 
 #include <math.h>
 #include <semaphore.h>
-#include <stdlib.h>
 #include <string.h>
 #include "ann/code.h"
 #include "ann/track.h"
@@ -56,6 +55,9 @@
    float for every a in [-1.03, 1.03]; below it the shift follows the largest
    a. */
 #define FIXED_SHIFT_TEMPERATURE 0.025
+
+/* Vectors asked for before the first of them is rescored. */
+#define FETCH_ROWS 64
 
 /* Relative error of the kernels' sums: 1e-5 of the exponential, as much for
    the argument's roundings, 64 float additions to a lane. */
@@ -407,24 +409,21 @@ take_rows(const struct scratch *s, const struct search_job *job,
 
     size_t n_listed = kern()->select(
         s->listed, &sum, view->dots + from, view->scale + from, n, &now);
-    enum err err = track_reserve(track, n_listed);
+    enum err err = OK;
 
-    if (err != OK)
-        return err;
-    for (size_t i = 0; i < n_listed; i++) {
+    for (size_t i = 0; i < n_listed && err == OK; i++) {
         size_t at = from + s->listed[i];
         size_t r = view->rows != NULL ? view->rows[at] : at;
         float a = (float)view->dots[at] * view->scale[at] * opt->q_scale;
 
-        track->top = fmax(track->top, (double)a);
-        if (a < threshold)
-            continue;
-        track->rows[track->n_rows++] =
-            (struct track_candidate){.row = span->row + (uint32_t)r,
-                .a = a,
-                .b = (float)code_bound_at(&job->bounds, (double)a,
-                    (double)span->chunk->residual[span->at + r])};
+        track->top = MAX(track->top, (double)a);
+        if (a >= threshold)
+            err = track_offer(track, span->row + (uint32_t)r, a,
+                (float)code_bound_at(&job->bounds, (double)a,
+                    (double)span->chunk->residual[span->at + r]));
     }
+    if (err != OK)
+        return err;
     if (follow) {
         double t = job->query->temperature;
 
@@ -441,8 +440,6 @@ take_rows(const struct scratch *s, const struct search_job *job,
     }
     track->sum += sum;
     track->sum_bounds += sum * bound;
-    if (track->n_rows >= track->tighten_at)
-        track_tighten(track);
     return OK;
 }
 
@@ -485,15 +482,6 @@ take_span(const struct scratch *s, const struct search_job *job,
 }
 
 /* --- the end of a pass ---------------------------------------------------- */
-
-static int
-by_upper_end(const void *a, const void *b)
-{
-    const struct track_candidate *x = a, *y = b;
-    float ux = x->a + x->b, uy = y->a + y->b;
-
-    return (ux < uy) - (ux > uy);
-}
 
 static double
 span_bound(const struct ann *ann, const struct search_job *job, uint32_t row)
@@ -563,7 +551,7 @@ finish_job(const struct ann *ann, struct search_job *job, size_t n_shards)
     struct ann_result *result = job->result;
     struct track *track = &job->tracks[0];
     double t = query->temperature;
-    size_t n_hits = 0, i;
+    size_t n_hits = 0, n_rescored = 0;
 
     for (size_t s = 1; s < n_shards; s++) {
         enum err err = track_merge(track, &job->tracks[s], t);
@@ -571,15 +559,18 @@ finish_job(const struct ann *ann, struct search_job *job, size_t n_shards)
         if (err != OK)
             return err;
     }
-    track_tighten(track);
-    qsort(track->rows, track->n_rows, sizeof(*track->rows), by_upper_end);
+    track_prune(track);
+    track_order(track);
+    for (size_t i = 0; i < MIN(track->n_rows, (size_t)FETCH_ROWS); i++)
+        kern()->fetch(
+            flat_vector(ann, track->rows[i].row), ann->n_dims * sizeof(float));
 
     struct rest rest = {.sum = track->sum,
         .sum_bounds = track->sum_bounds,
         .cosine_max = track->floor};
 
-    for (i = 0; i < track->n_rows; i++) {
-        struct track_candidate c = track->rows[i];
+    while (track->n_rows > 0) {
+        struct track_candidate c = track_pop(track);
         double upper = (double)c.a + (double)c.b;
         struct ann_hit hit = {.ord = flat_ord(ann, c.row)};
 
@@ -588,6 +579,7 @@ finish_job(const struct ann *ann, struct search_job *job, size_t n_shards)
             rest.cosine_max = fmax(rest.cosine_max, upper);
             break;
         }
+        n_rescored++;
         hit.cosine = kern()->dot_f64(
             flat_vector(ann, c.row), query->vector, ann->n_dims);
         offer(query, result->hits, &n_hits, hit);
@@ -599,13 +591,13 @@ finish_job(const struct ann *ann, struct search_job *job, size_t n_shards)
             rest.exact += exp((hit.cosine - track->shift) / t);
         }
     }
-    rest.n_rows = track->n_seen - i;
+    rest.n_rows = track->n_seen - n_rescored;
     sort_hits(query, result->hits, n_hits);
     conclude_sum(track, query, result, &rest);
     result->n_hits = n_hits;
     result->exact = true;
     result->n_scanned = track->n_scanned;
-    result->n_rescored = i;
+    result->n_rescored = n_rescored;
     return OK;
 }
 

@@ -1,12 +1,11 @@
 #include "ann/track.h"
 
 #include <math.h>
-#include <string.h>
 #include "base/alloc.h"
 #include "base/check.h"
 
 #define TRACK_ROWS_MIN 256
-#define TIGHTEN_ROWS_MIN 48
+#define TRACK_LOWS_MIN 16
 
 enum err
 track_init(struct track *track, const struct ann_query *query)
@@ -14,93 +13,161 @@ track_init(struct track *track, const struct ann_query *query)
     *track = (struct track){.k = query->k,
         .floor = query->min_cosine,
         .shift = 1.0,
-        .top = -INFINITY,
-        .tighten_at = 1};
-    return track_reserve(track, TRACK_ROWS_MIN);
+        .top = -INFINITY};
+    track->rows = mem_alloc(TRACK_ROWS_MIN, sizeof(*track->rows));
+    track->lows = mem_alloc(TRACK_LOWS_MIN, sizeof(*track->lows));
+    track->cap_rows = TRACK_ROWS_MIN;
+    track->cap_lows = TRACK_LOWS_MIN;
+    return track->rows != NULL && track->lows != NULL ? OK : ERR_NOMEM;
 }
 
 void
 track_release(struct track *track)
 {
     mem_free(track->rows);
+    mem_free(track->lows);
     track->rows = NULL;
-    track->cap_rows = 0;
+    track->lows = NULL;
 }
 
-enum err
-track_reserve(struct track *track, size_t n)
+/* --- the floor ------------------------------------------------------------ */
+
+/* Let the value at `at` sink in a heap whose root is the smallest. */
+static void
+sink_low(float *lows, size_t n, size_t at)
 {
-    if (n <= track->cap_rows - track->n_rows)
-        return OK;
+    float low = lows[at];
 
-    size_t cap = MAX(track->n_rows + n, 2 * track->cap_rows);
-    struct track_candidate *rows = mem_realloc(track->rows, cap, sizeof(*rows));
+    for (;;) {
+        size_t child = 2 * at + 1;
 
-    if (rows == NULL)
-        return ERR_NOMEM;
-    track->rows = rows;
-    track->cap_rows = cap;
+        if (child >= n)
+            break;
+        if (child + 1 < n && lows[child + 1] < lows[child])
+            child++;
+        if (!(lows[child] < low))
+            break;
+        lows[at] = lows[child];
+        at = child;
+    }
+    lows[at] = low;
+}
+
+static enum err
+note_low(struct track *track, float low)
+{
+    if (track->n_lows == track->k) {
+        if (low <= track->lows[0])
+            return OK;
+        track->lows[0] = low;
+        sink_low(track->lows, track->k, 0);
+    } else {
+        if (track->n_lows == track->cap_lows) {
+            size_t cap = MIN(2 * track->cap_lows, track->k);
+            float *lows = mem_realloc(track->lows, cap, sizeof(*lows));
+
+            if (lows == NULL)
+                return ERR_NOMEM;
+            track->lows = lows;
+            track->cap_lows = cap;
+        }
+        track->lows[track->n_lows++] = low;
+        if (track->n_lows < track->k)
+            return OK;
+        for (size_t i = track->k / 2; i-- > 0;)
+            sink_low(track->lows, track->k, i);
+    }
+    track->floor = MAX(track->floor, (double)track->lows[0]);
     return OK;
 }
 
+/* --- candidates ----------------------------------------------------------- */
+
 static float
-low_of(const struct track_candidate *c)
+upper_end(struct track_candidate c)
 {
-    return c->a - c->b;
-}
-
-/* Reorder so that the k with the largest lower ends come first (Hoare 1961,
-   algorithm 65), and give the smallest of these k ends. 0 < k <= n. */
-static float
-kth_low(struct track_candidate *rows, size_t n, size_t k)
-{
-    ptrdiff_t from = 0, to = (ptrdiff_t)n - 1, want = (ptrdiff_t)k - 1;
-
-    while (from < to) {
-        float pivot = low_of(&rows[from + (to - from) / 2]);
-        ptrdiff_t i = from, j = to;
-
-        while (i <= j) {
-            while (low_of(&rows[i]) > pivot)
-                i++;
-            while (low_of(&rows[j]) < pivot)
-                j--;
-            if (i <= j) {
-                struct track_candidate swap = rows[i];
-
-                rows[i++] = rows[j];
-                rows[j--] = swap;
-            }
-        }
-        /* [from, j] >= pivot, [i, to] <= pivot, between them == pivot */
-        if (want <= j)
-            to = j;
-        else if (want >= i)
-            from = i;
-        else
-            break;
-    }
-    return low_of(&rows[want]);
+    return c.a + c.b;
 }
 
 void
-track_tighten(struct track *track)
+track_prune(struct track *track)
 {
-    if (track->n_rows >= track->k) {
-        double low = (double)kth_low(track->rows, track->n_rows, track->k);
-        size_t n = 0;
+    size_t n = 0;
 
-        track->floor = MAX(track->floor, low);
-        for (size_t i = 0; i < track->n_rows; i++) {
-            struct track_candidate c = track->rows[i];
+    for (size_t i = 0; i < track->n_rows; i++) {
+        struct track_candidate c = track->rows[i];
 
-            track->rows[n] = c;
-            n += (double)c.a + (double)c.b >= track->floor;
-        }
-        track->n_rows = n;
+        track->rows[n] = c;
+        n += (double)upper_end(c) >= track->floor;
     }
-    track->tighten_at = track->n_rows + MAX(track->k, (size_t)TIGHTEN_ROWS_MIN);
+    track->n_rows = n;
 }
+
+enum err
+track_offer(struct track *track, uint32_t row, float a, float b)
+{
+    if ((double)(a + b) < track->floor)
+        return OK;
+    if (track->n_rows == track->cap_rows) {
+        track_prune(track);
+        if (track->n_rows > track->cap_rows / 2) {
+            size_t cap = 2 * track->cap_rows;
+            struct track_candidate *rows =
+                mem_realloc(track->rows, cap, sizeof(*rows));
+
+            if (rows == NULL)
+                return ERR_NOMEM;
+            track->rows = rows;
+            track->cap_rows = cap;
+        }
+    }
+    track->rows[track->n_rows++] =
+        (struct track_candidate){.row = row, .a = a, .b = b};
+    return note_low(track, a - b);
+}
+
+/* Let the candidate at `at` sink in a heap whose root has the largest a + b. */
+static void
+sink_candidate(struct track *track, size_t at)
+{
+    struct track_candidate *rows = track->rows;
+    struct track_candidate c = rows[at];
+
+    for (;;) {
+        size_t child = 2 * at + 1;
+
+        if (child >= track->n_rows)
+            break;
+        if (child + 1 < track->n_rows &&
+            upper_end(rows[child + 1]) > upper_end(rows[child]))
+            child++;
+        if (!(upper_end(rows[child]) > upper_end(c)))
+            break;
+        rows[at] = rows[child];
+        at = child;
+    }
+    rows[at] = c;
+}
+
+void
+track_order(struct track *track)
+{
+    for (size_t i = track->n_rows / 2; i-- > 0;)
+        sink_candidate(track, i);
+}
+
+struct track_candidate
+track_pop(struct track *track)
+{
+    struct track_candidate best = track->rows[0];
+
+    ASSERT(track->n_rows > 0);
+    track->rows[0] = track->rows[--track->n_rows];
+    sink_candidate(track, 0);
+    return best;
+}
+
+/* --- the sum -------------------------------------------------------------- */
 
 void
 track_reshift(struct track *track, double shift, double temperature)
@@ -116,14 +183,14 @@ enum err
 track_merge(struct track *into, const struct track *from, double temperature)
 {
     struct track other = *from;
-    enum err err = track_reserve(into, from->n_rows);
 
-    if (err != OK)
-        return err;
-    if (from->n_rows > 0)
-        memcpy(into->rows + into->n_rows, from->rows,
-            from->n_rows * sizeof(*from->rows));
-    into->n_rows += from->n_rows;
+    for (size_t i = 0; i < from->n_rows; i++) {
+        struct track_candidate c = from->rows[i];
+        enum err err = track_offer(into, c.row, c.a, c.b);
+
+        if (err != OK)
+            return err;
+    }
     into->floor = MAX(into->floor, from->floor);
     into->top = MAX(into->top, from->top);
     into->bound_max = MAX(into->bound_max, from->bound_max);

@@ -4,7 +4,9 @@
  * A candidate is a row whose codes gave a, with the bound b of code.h: its
  * cosine is in [a - b, a + b]. `floor` is a number that the k-th best cosine
  * is known to reach (the k-th largest a - b so far, or min_cosine), so a row
- * with a + b < floor can't be among the best k. Owned by one thread.
+ * with a + b < floor can't be among the best k. The k largest a - b stand in a
+ * heap, so that the floor rises with every row that can raise it. Owned by one
+ * thread.
  *
  * The sum over rows is kept relative to exp(shift / temperature), with the
  * bound of each span weighted by its part of the sum.
@@ -28,7 +30,9 @@ struct track {
     struct track_candidate *rows;
     size_t n_rows;
     size_t cap_rows;
-    size_t tighten_at; /* raise the floor when n_rows gets here */
+    float *lows; /* the largest a - b, at most k; a heap when they are k */
+    size_t n_lows;
+    size_t cap_lows;
     size_t k;
     double floor;
 
@@ -46,11 +50,17 @@ enum err track_init(
     struct track *track, const struct ann_query *query) NODISCARD;
 void track_release(struct track *track);
 
-/* Room for n more candidates. */
-enum err track_reserve(struct track *track, size_t n) NODISCARD;
+/* Note a row, unless it is below the floor. */
+enum err track_offer(
+    struct track *track, uint32_t row, float a, float b) NODISCARD;
 
-/* Raise the floor and drop the candidates below it. */
-void track_tighten(struct track *track);
+/* Drop the candidates that the floor has passed. */
+void track_prune(struct track *track);
+
+/* Take out the candidate with the largest a + b; n_rows > 0, and since the
+   last offer or merge only after track_order. */
+struct track_candidate track_pop(struct track *track);
+void track_order(struct track *track);
 
 /* Add what another track of the same query found in other rows. */
 enum err track_merge(

@@ -107,6 +107,8 @@ struct kern {
     float (*exp_shift)(float *x, float shift, size_t n);
     /* max x_i; -inf for n = 0 */
     float (*max)(const float *x, size_t n);
+    /* ask the memory for n bytes that will be read soon; changes nothing */
+    void (*fetch)(const void *p, size_t n);
     /* one AdamW step on n parameters p with gradient g and moments m, v
        (Loshchilov & Hutter 2019, arXiv:1711.05101, alg. 2) */
     void (*adamw)(float *p, const float *g, float *m, float *v, size_t n,

@@ -302,6 +302,13 @@ adamw(float *p, const float *g, float *m, float *v, size_t n,
     }
 }
 
+static void
+fetch(const void *p, size_t n)
+{
+    for (size_t at = 0; at < n; at += 64)
+        _mm_prefetch((const char *)p + at, _MM_HINT_T0);
+}
+
 /* --- the exponential ------------------------------------------------------ */
 
 /* 2^x for |x| <= 126: the nearest integer goes into the exponent, the rest,
@@ -638,6 +645,7 @@ const struct kern kern_avx2 = {
     .select = select_rows,
     .exp_shift = exp_shift,
     .max = max,
+    .fetch = fetch,
     .adamw = adamw,
 };
 

@@ -246,6 +246,13 @@ adamw(float *p, const float *g, float *m, float *v, size_t n,
     }
 }
 
+static void
+fetch(const void *p, size_t n)
+{
+    for (size_t at = 0; at < n; at += 64)
+        _mm_prefetch((const char *)p + at, _MM_HINT_T0);
+}
+
 /* --- the exponential ------------------------------------------------------ */
 
 /* 2^x for |x| <= 126: as in kern_avx2.c, with the exponent by vscalefps. */
@@ -439,6 +446,7 @@ const struct kern kern_avx512vnni = {
     .select = select_rows,
     .exp_shift = exp_shift,
     .max = max,
+    .fetch = fetch,
     .adamw = adamw,
 };
 

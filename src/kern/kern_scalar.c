@@ -167,6 +167,14 @@ max(const float *x, size_t n)
     return m;
 }
 
+/* Plain C has no way to say it. */
+static void
+fetch(const void *p, size_t n)
+{
+    (void)p;
+    (void)n;
+}
+
 static void
 adamw(float *p, const float *g, float *m, float *v, size_t n,
     const struct kern_adamw *opt)
@@ -199,5 +207,6 @@ const struct kern kern_scalar = {
     .select = select_rows,
     .exp_shift = exp_shift,
     .max = max,
+    .fetch = fetch,
     .adamw = adamw,
 };
