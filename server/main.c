@@ -60,12 +60,11 @@ engine_exit_code(enum err err)
         return EXIT_NEWER;
     case ERR_CORRUPT:
         return EXIT_DAMAGED;
-    case ERR_IO:
-    case ERR_FULL:
-    case ERR_READ_ONLY:
-        return EXIT_STORAGE;
-    default:
+    case ERR_NOMEM:
+    case ERR_INTERNAL:
         return EXIT_UNEXPECTED;
+    default: /* the folder cannot be made, read or written */
+        return EXIT_STORAGE;
     }
 }
 
