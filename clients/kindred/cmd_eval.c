@@ -18,7 +18,7 @@
 #define SEARCH_BATCH 64
 
 static const struct eval_opts eval_defaults = {
-    .limit = ARGS_INT_UNSET, .rounds = 1};
+    .limit = ARGS_INT_UNSET, .rounds = 4};
 
 #define EVAL(field) offsetof(struct eval_opts, field)
 static const struct opt eval_opts[] = {
@@ -34,7 +34,9 @@ static const struct opt eval_opts[] = {
     {"learn", 0, OPT_FLAG, EVAL(learn), NULL,
         "intent: make pairs of the training labels, train, measure again"},
     {"rounds", 0, OPT_INT, EVAL(rounds), "N",
-        "with --learn: pairs for each training text (default 1)"},
+        "with --learn: pairs for each training text (default 4)"},
+    {"train", 0, OPT_LIST, EVAL(train), "KEY=VALUE",
+        "with --learn: an option of the round (epochs=1, force=true)"},
     {"limit", 0, OPT_INT, EVAL(limit), "N", "at most N queries"},
     {"write", 0, OPT_TEXT, EVAL(write_to), "FOLDER",
         "judged: write the queries there, as retrieval reads them"},

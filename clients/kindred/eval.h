@@ -23,6 +23,7 @@ struct eval_opts {
     long long limit;
     const char *write_to;
     struct text_list set;
+    struct text_list train;
 };
 
 /* One line of the table at the end. */

@@ -278,7 +278,7 @@ pairs_write(
     mem_free(next);
 }
 
-/* Pairs from the labels, one round of training, whatever the judge says. */
+/* Pairs from the labels, then one round of training. */
 static int
 intent_learn(struct eval *eval, const json_t *labels, const json_t *numbers)
 {
@@ -311,8 +311,10 @@ intent_learn(struct eval *eval, const json_t *labels, const json_t *numbers)
     json_t *started = NULL;
     json_t *job = NULL;
     path_admin(&eval->path, eval->name, "/train");
-    rc = http_json(
-        eval->cli->http, "POST", eval->path.data, body, &started, NULL);
+    rc = settings_add(body, &eval->opts->train) ? EXIT_DONE : EXIT_USAGE;
+    if (rc == EXIT_DONE)
+        rc = http_json(
+            eval->cli->http, "POST", eval->path.data, body, &started, NULL);
     if (rc == EXIT_DONE)
         rc = job_follow(eval->cli, job_id_of(NULL, started), &job);
     if (rc == EXIT_DONE) {

@@ -38,7 +38,6 @@ struct follow {
     double share;
     double eta;
     char label[64];
-    char note[200];
     bool ended;
     bool any; /* an event came on this connection */
 };
@@ -64,13 +63,11 @@ draw(struct follow *follow, bool force)
     struct buf tail;
     buf_init(&tail, 1 << 16);
     buf_printf(&tail, "%-10s", follow->phase);
-    if (follow->n_loss > 0) {
+    if (follow->n_loss > 0 && strcmp(follow->phase, "train") == 0) {
         buf_printf(&tail, " loss %.4f ", follow->last_loss);
         term_add_spark(&tail, follow->loss, follow->n_loss, SPARK_COLUMNS);
     }
-    if (follow->note[0] != '\0')
-        buf_printf(&tail, "  %s", follow->note);
-    if (follow->eta >= 0.0 && follow->share < 1.0) {
+    if (follow->eta >= 1.0) {
         char eta[32];
         buf_printf(
             &tail, "  %s left", term_duration(eta, sizeof(eta), follow->eta));
@@ -100,11 +97,11 @@ on_event(struct follow *follow)
     bool turned = false;
     if (phase != NULL && strcmp(phase, follow->phase) != 0) {
         turned = true;
-        follow->note[0] = '\0';
+        follow->eta = -1.0;
         term_clean(follow->phase, sizeof(follow->phase), phase);
     }
     follow->share = number_of(data, "progress", follow->share);
-    follow->eta = number_of(data, "eta_seconds", follow->eta);
+    follow->eta = number_of(data, "eta_seconds", turned ? -1.0 : follow->eta);
     double loss = number_of(data, "loss", -1.0);
     if (loss >= 0.0)
         loss_add(follow, loss);

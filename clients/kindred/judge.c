@@ -66,6 +66,11 @@ print_facts(json_t *report, const char *prefix)
         char name[100];
         if (strcmp(key, "reason") == 0)
             continue;
+        /* Said by the sentence below, or without a question to it. */
+        if (strcmp(key, "promoted") == 0 ||
+            (strcmp(key, "frozen") == 0 &&
+                json_integer_value(json_object_get(value, "questions")) == 0))
+            continue;
         for (size_t i = 0; json_is_object(value) && i < ARRAY_LEN(inner); i++)
             if (strcmp(key, inner[i]) == 0)
                 print_facts(value, inner[i]);

@@ -12,11 +12,12 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "cli.h"
 
 #define PIPE_COLUMNS 100
 #define REDRAW_MS 100
-#define PIPE_LINE_MS 3000
+#define PIPE_LINE_MS 4000
 #define BAR_COLUMNS 24
 #define CELL_MAX 4096
 
@@ -311,7 +312,7 @@ progress_start(struct progress *progress, const char *label)
     progress->label = label;
     progress->start_ms = clock_mono_ms();
     progress->drawn_ms = progress->start_ms;
-    progress->any_drawn = false;
+    progress->drawn_hash = 0;
 }
 
 double
@@ -341,7 +342,6 @@ progress_show(
     if (!force && now - progress->drawn_ms < pause)
         return;
     progress->drawn_ms = now;
-    progress->any_drawn = true;
     struct buf line;
     buf_init(&line, 1 << 16);
     buf_add_str(&line, progress->label);
@@ -354,7 +354,10 @@ progress_show(
     }
     buf_add_str(&line, "  ");
     buf_add_str(&line, tail);
-    if (buf_status(&line) == OK) {
+    uint64_t hash = hash_bytes(line.data, line.len, 1);
+    if (buf_status(&line) == OK &&
+        (term.err_tty || hash != progress->drawn_hash)) {
+        progress->drawn_hash = hash;
         if (term.err_tty) {
             struct buf cell;
             buf_init(&cell, 1 << 16);

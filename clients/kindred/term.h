@@ -46,13 +46,13 @@ const char *term_duration(char *out, size_t max, double seconds);
 
 /*
  * A progress bar on stderr: redrawn in place on a terminal, one plain line
- * every few seconds in a pipe, nothing when quiet.
+ * every few seconds in a pipe if it says something new, nothing when quiet.
  */
 struct progress {
     const char *label;
     int64_t start_ms;
     int64_t drawn_ms;
-    bool any_drawn;
+    uint64_t drawn_hash; /* of the text last drawn */
 };
 void progress_start(struct progress *progress, const char *label);
 

@@ -21,7 +21,7 @@ _kindred() {
     promote) opts="$globals --no-wait" ;;
     jobs) opts="$globals --follow --cancel" ;;
     status) opts="$globals" ;;
-    eval) opts="$globals --name --use --keep --set --learn --rounds --limit --write"; files=1 ;;
+    eval) opts="$globals --name --use --keep --set --learn --rounds --train --limit --write"; files=1 ;;
     embed) opts="$globals --model --dimensions" ;;
     export) opts="$globals --output --vectors --no-pairs --no-items"; files=1 ;;
     import) opts="$globals --errors --show --no-create"; files=1 ;;

@@ -68,7 +68,8 @@ complete -c kindred -n '__fish_seen_subcommand_from eval' -l use -d 'measure the
 complete -c kindred -n '__fish_seen_subcommand_from eval' -l keep -d 'do not delete the collection afterwards'
 complete -c kindred -n '__fish_seen_subcommand_from eval' -l set -s s -x -d 'a setting of the collection that is made (dims=256)'
 complete -c kindred -n '__fish_seen_subcommand_from eval' -l learn -d 'intent make pairs of the training labels, train, measure again'
-complete -c kindred -n '__fish_seen_subcommand_from eval' -l rounds -x -d 'with --learn pairs for each training text (default 1)'
+complete -c kindred -n '__fish_seen_subcommand_from eval' -l rounds -x -d 'with --learn pairs for each training text (default 4)'
+complete -c kindred -n '__fish_seen_subcommand_from eval' -l train -x -d 'with --learn an option of the round (epochs=1, force=true)'
 complete -c kindred -n '__fish_seen_subcommand_from eval' -l limit -x -d 'at most N queries'
 complete -c kindred -n '__fish_seen_subcommand_from eval' -l write -x -d 'judged write the queries there, as retrieval reads them'
 complete -c kindred -n '__fish_seen_subcommand_from eval' -F
