@@ -367,12 +367,22 @@ supported(const struct kern *table)
 }
 
 const struct kern *
-kern_available(size_t i)
+kern_supported(size_t i)
 {
     for (size_t t = 0; t < ARRAY_LEN(tables); t++)
-        if (supported(tables[t]) &&
-            (t == 0 || kern_self_test(tables[t]) == 0) && i-- == 0)
+        if (supported(tables[t]) && i-- == 0)
             return tables[t];
+    return NULL;
+}
+
+const struct kern *
+kern_available(size_t i)
+{
+    const struct kern *table;
+
+    for (size_t t = 0; (table = kern_supported(t)) != NULL; t++)
+        if ((t == 0 || kern_self_test(table) == 0) && i-- == 0)
+            return table;
     return NULL;
 }
 

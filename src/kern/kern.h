@@ -127,6 +127,10 @@ const struct kern *kern(void);
    0; NULL past the last. For tests and benchmarks. */
 const struct kern *kern_available(size_t i);
 
+/* Table i that this processor can run, whatever its self-test says; NULL past
+   the last. For tests. */
+const struct kern *kern_supported(size_t i);
+
 /* 0 when the table agrees with the scalar reference on the self-test's
    inputs, else the 1-based number of the first entry that differs. */
 int kern_self_test(const struct kern *table);

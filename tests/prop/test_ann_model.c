@@ -24,6 +24,8 @@
 #include <string.h>
 #include <cmocka.h>
 #include "ann/ann.h"
+#include "ann/code.h"
+#include "ann/flat.h"
 #include "base/pool.h"
 #include "base/rng.h"
 #include "kern/kern.h"
@@ -334,14 +336,16 @@ search_and_check(struct model *m, int bias)
     free(vectors);
 }
 
-/* Counts, vectors and the walk. */
+/* Counts and vectors, and what the passes rely on: the map, the codes, the
+   largest residual of a span. */
 static void
 check_rows(struct model *m)
 {
     size_t n = 0;
     float *x = calloc(m->n_dims, sizeof(float));
+    int8_t *code = calloc(KERN_CODE_DIMS(m->n_dims), 1);
 
-    assert_non_null(x);
+    assert_true(x != NULL && code != NULL);
     for (size_t o = 0; o < m->n_ords; o++) {
         enum err err = ann_get(m->ann, (uint32_t)o, x);
 
@@ -352,7 +356,27 @@ check_rows(struct model *m)
         n += m->present[o];
     }
     assert_int_equal(ann_count(m->ann), n);
+    for (uint32_t row = 0; row < n; row++) {
+        const struct flat_chunk *chunk = m->ann->chunks[row / FLAT_CHUNK_ROWS];
+        size_t at = row % FLAT_CHUNK_ROWS;
+        const uint8_t *block = chunk->codes + at / KERN_BLOCK_ROWS *
+                                                  KERN_BLOCK_ROWS *
+                                                  m->ann->n_code;
+        struct code_of of;
+
+        assert_int_equal(flat_row_of(m->ann, flat_ord(m->ann, row)), row);
+        code_row(&of, code, flat_vector(m->ann, row), m->n_dims);
+        for (size_t d = 0; d < m->ann->n_code; d++)
+            assert_int_equal((int)block[d / 4 * 4 * KERN_BLOCK_ROWS +
+                                        4 * (at % KERN_BLOCK_ROWS) + d % 4],
+                code[d] + 128);
+        assert_true(chunk->scale[at] == of.scale);
+        assert_true(chunk->residual[at] == of.residual);
+        assert_true(of.norm <= m->ann->max_norm);
+        assert_true(of.residual <= chunk->span_residual[at / FLAT_SPAN_ROWS]);
+    }
     free(x);
+    free(code);
 }
 
 static void
@@ -489,7 +513,8 @@ searches_while_a_writer_writes(void **state)
         normalise(vectors + i * DIMS, DIMS);
     }
     assert_int_equal(ann_new(&shared.ann, DIMS, NULL), OK);
-    for (uint32_t i = 0; i < FIXED; i++)
+    /* those that stay come last: removals move them */
+    for (uint32_t i = FIXED + MOVING; i-- > 0;)
         assert_int_equal(
             ann_put(shared.ann, i, vectors + (size_t)i * DIMS), OK);
     for (size_t i = 0; i < SEARCHERS; i++) {
