@@ -2,20 +2,31 @@
  * ann.h - the nearest-neighbour index of one space.
  *
  * The index holds unit vectors (or zero vectors, whose cosine is 0) under
- * ordinals: small dense numbers that the caller gives its items. flat.c is
- * the exact index: int8 codes scanned in memory, every candidate within the
- * error bound of the k-th rescored from the f32 vectors in double, so that
- * the answer is the true top k. A graph index will stand behind the same
- * calls.
+ * ordinals: small dense numbers that the caller gives its items. The exact
+ * index (flat.c, search.c): codes of a byte a dim scanned in memory, every
+ * row whose bound reaches the k-th rescored from the f32 vectors in double, so
+ * that the answer is the true top k of the cosines as computed in double. A
+ * graph index will stand behind the same calls.
  *
- * Bound. With codes q', x' of q, x:
- *   |q.x - q'.x'| <= |q - q'| |x| + |q'| |x - x'|
- * from residual norms stored per row (rounded up), plus the rounding of the
- * scan itself.
+ * Bound. For a query q and a row x with codes q', x' and the residuals
+ * dq = q - q', dx = x - x',
+ *   |q.x - q'.x'| <= sin(q', x') (|q| |dx| + |x| |dq|) + |dq| |dx|
+ * plus the rounding of the scan (code.h derives it).
  *
- * Threads: every call is safe from any thread. Concurrent ann_search calls
- * share one pass over the codes. ann_put and ann_remove take the write lock
- * for the time of a row copy.
+ * Cost. A search of n rows reads n D bytes, shared with the searches that wait
+ * at that moment. Narrow filters (under a sixteenth of the rows) and small
+ * collections (up to 256 rows) are compared in double throughout. Memory: 5 D
+ * bytes (D rounded up to 16 for the fifth) + 16 a row; scratch of about 220 KB
+ * for each thread of the pool.
+ *
+ * Threads: every call is safe from any thread. ann_put and ann_remove take the
+ * write lock for the time of a few row copies; neither side starves the other
+ * (fairlock.h), so a search waits for at most one of them, and a writer for the
+ * pass that runs.
+ *
+ * Values must be finite and no larger than 1e15: anything else is the caller's
+ * mistake (asserted). Vectors need not be unit for the answer to be right, only
+ * for the name "cosine" to be.
  */
 #ifndef ANN_ANN_H
 #define ANN_ANN_H
@@ -36,12 +47,12 @@ struct ann_filter {
 };
 
 struct ann_query {
-    const float *vector;             /* [D], unit; borrowed */
-    size_t k;                        /* > 0 */
-    double min_cosine;               /* hits below are left out; -2 for all */
-    double temperature;              /* > 0: for log_sum_exp; 0: not wanted */
+    const float *vector; /* [D], unit; borrowed */
+    size_t k;            /* > 0 */
+    double min_cosine;   /* hits below are left out (the sum is not); -2: all */
+    double temperature;  /* > 0: for log_sum_exp; 0: not wanted */
     const struct ann_filter *filter; /* NULL: all */
-    uint32_t skip;                   /* one ordinal left out, or ANN_NONE */
+    uint32_t skip; /* one ordinal left out, of the sum too; or ANN_NONE */
     /* order of equal cosines: < 0 when a comes first; NULL: by ordinal */
     int (*tie)(void *arg, uint32_t a, uint32_t b);
     void *tie_arg;
@@ -58,16 +69,20 @@ struct ann_result {
     struct ann_hit *hits; /* caller's array of at least k */
     size_t n_hits;        /* best first */
     bool exact;           /* hits are the true top k */
-    size_t n_scanned;     /* rows whose code was compared */
+    size_t n_scanned;     /* rows whose code was compared; 0: none needed */
     size_t n_rescored;    /* rows compared in double */
-    /* log sum_j exp(cos_j / temperature) over the allowed rows, and a bound
-       of the absolute error of that logarithm */
+    /* log sum_j exp(cos_j / temperature) over the allowed rows (-inf if there
+       are none), and a bound of the absolute error of that logarithm. The
+       bound is a worst case: about (the bound of a cosine) / temperature, .01
+       to .025 for random vectors; it falls to nothing as the rescored rows
+       carry more of the sum. 0 where no temperature was given. */
     double log_sum_exp;
     double log_sum_exp_error;
 };
 
-/* An empty index for vectors of n_dims floats. pool (may be NULL) splits large
-   single scans; borrowed. */
+/* An empty index for vectors of n_dims floats, 1 to 65,536. pool (may be NULL)
+   splits large passes; borrowed. A pass waits for the pool's other callers, so
+   theirs should be short too. */
 enum err ann_new(struct ann **out, size_t n_dims, struct pool *pool) NODISCARD;
 void ann_free(struct ann *ann);
 
@@ -77,7 +92,8 @@ enum err ann_reserve(struct ann *ann, size_t n_rows) NODISCARD;
 /* Insert, or replace the vector of an ordinal. vector [D] is copied. Found by
    every search that starts after the return. */
 enum err ann_put(struct ann *ann, uint32_t ord, const float *vector) NODISCARD;
-/* n of them; vectors [n, D]. All or (ERR_NOMEM) none. */
+/* n of them; vectors [n, D]; of an ordinal that comes twice the last one
+   stays. All or (ERR_NOMEM) none; a search meanwhile may see some. */
 enum err ann_put_many(struct ann *ann, const uint32_t *ords,
     const float *vectors, size_t n) NODISCARD;
 
@@ -105,7 +121,9 @@ enum err ann_search_many(struct ann *ann, const struct ann_query *queries,
     struct ann_result *results, size_t n) NODISCARD;
 
 /* Walk the rows in blocks under the read lock: vectors [n, D] and their
-   ordinals, borrowed for the call. Stops early when fn returns false. */
+   ordinals, borrowed for the call. Stops early when fn returns false. While fn
+   works no writer gets in, nor (behind a writer) a search: it should only copy,
+   and must not call this index. */
 typedef bool ann_visit_fn(
     void *arg, const uint32_t *ords, const float *vectors, size_t n);
 void ann_visit(const struct ann *ann, ann_visit_fn *fn, void *arg);

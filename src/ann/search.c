@@ -52,9 +52,10 @@
 #define POOL_WORK ((size_t)4 << 20)
 
 /* From this temperature on, exp((a - 1) / temperature) stays in the range of
-   float for every a in [-1.03, 1.03]; below it the shift follows the largest
-   a. */
+   float for every a in [-1.03, 1.03]; below it, or with longer vectors, the
+   shift follows the largest a. */
 #define FIXED_SHIFT_TEMPERATURE 0.025
+#define FIXED_SHIFT_TOP 1.03
 
 /* Vectors asked for before the first of them is rescored. */
 #define FETCH_ROWS 64
