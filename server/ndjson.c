@@ -98,9 +98,10 @@ ndjson_next(struct ndjson *nd, struct ndjson_line *line)
         if (!too_long) {
             if (len > 0 && text[len - 1] == '\r')
                 len--;
-            if (is_blank(text, len))
-                continue;
+            /* The length first: it must not matter how the bytes came. */
             too_long = len > nd->line_bytes_max;
+            if (!too_long && is_blank(text, len))
+                continue;
         }
         line->text = too_long ? NULL : text;
         line->len = too_long ? 0 : len;
