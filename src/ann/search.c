@@ -394,8 +394,10 @@ take_rows(const struct scratch *s, const struct search_job *job,
     struct track *track, const struct span *span, const struct view *view,
     size_t from, size_t n, double bound, struct kern_select *opt)
 {
-    bool follow = opt->inv_temperature > 0.0f &&
-                  job->query->temperature < FIXED_SHIFT_TEMPERATURE;
+    bool follow =
+        opt->inv_temperature > 0.0f &&
+        (job->query->temperature < FIXED_SHIFT_TEMPERATURE ||
+            job->bounds.query_norm * job->bounds.row_norm > FIXED_SHIFT_TOP);
     double residual =
         (double)span->chunk->span_residual[span->at / FLAT_SPAN_ROWS];
     float threshold = threshold_of(track, &job->bounds, bound, residual);

@@ -352,6 +352,38 @@ sums_at_every_temperature(void **state)
     ann_free(ann);
 }
 
+/* Dots of vectors of norm 5 are no cosines, but the answer holds all the same.
+ */
+static void
+vectors_need_not_be_unit(void **state)
+{
+    struct ann *ann = index_of(ROWS);
+    struct ann_hit hits[3];
+    struct ann_result result = {.hits = hits};
+    struct ann_query query = query_for(rows[4], 3);
+
+    (void)state;
+    for (uint32_t r = 0; r < ROWS; r++) {
+        for (size_t i = 0; i < DIMS; i++)
+            rows[r][i] *= 5.0f;
+        assert_int_equal(ann_put(ann, r, rows[r]), OK);
+    }
+    query.temperature = 0.03;
+    for (uint32_t skip = 4; skip < 6; skip++) {
+        struct truth truth = brute(rows[4], 0.03, NULL, skip, ROWS);
+
+        query.skip = skip;
+        query.k = skip == 4 ? 1 : 3;
+        assert_int_equal(ann_search(ann, &query, &result), OK);
+        assert_true(skip == 4 || hits[0].ord == 4);
+        assert_true(fabs(hits[0].cosine - truth.best) <= 1e-11);
+        assert_true(
+            fabs(result.log_sum_exp - truth.lse) <= result.log_sum_exp_error);
+        assert_true(result.log_sum_exp_error <= 2.0);
+    }
+    ann_free(ann);
+}
+
 /* codes: the bound itself, on every pair, without an index around it. */
 static void
 the_bound_holds(void **state)
@@ -585,6 +617,7 @@ main(void)
         cmocka_unit_test(filters_and_skip),
         cmocka_unit_test(min_cosine_is_a_bar),
         cmocka_unit_test(sums_at_every_temperature),
+        cmocka_unit_test(vectors_need_not_be_unit),
         cmocka_unit_test(the_bound_holds),
         cmocka_unit_test(memory_may_run_out),
         cmocka_unit_test(queries_at_once),
