@@ -4,8 +4,12 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #define KERNEL_ALIGN 64
+#define LARGE_BLOCK_BYTES (1 << 20)
 
 /* The experiment of a torture test. `fail_n` is 0 in every real run, so that
    the only cost is one relaxed load of a line that nobody writes. */
@@ -33,6 +37,14 @@ multiply(size_t n, size_t size, size_t *total)
     }
     *total = n * size;
     return true;
+}
+
+void
+mem_setup(void)
+{
+#ifdef __GLIBC__
+    (void)mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES);
+#endif
 }
 
 uint64_t

@@ -30,6 +30,14 @@ char *mem_strdup(const char *s) NODISCARD;
 /* Free any of the above; NULL is fine. */
 void mem_free(void *p);
 
+/*
+ * Let large blocks go back to the system when they are freed: before threads
+ * start. glibc raises the size from which it asks the system for a block of
+ * its own whenever such a block is freed; indexes and weights would then lie
+ * in the heap, between others, and stay resident after a switch.
+ */
+void mem_setup(void);
+
 /* Tests only: fail the n-th allocation from now (1 is the next), once; 0 ends
    the experiment. Returns how many allocations were seen since last set. */
 uint64_t alloc_fail_at(uint64_t n);

@@ -69,6 +69,7 @@ engine_open(struct engine **out, const struct engine_config *config,
         return fault_of(fault, ERR_NOMEM, "starting");
     }
     int64_t began = clock_mono_ms();
+    mem_setup();
     kern_init(); /* before any thread of ours starts */
     pthread_rwlock_init(&engine->registry, NULL);
     pthread_mutex_init(&engine->creating, NULL);
