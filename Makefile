@@ -65,7 +65,7 @@ LIBS_TEST := cmocka:1.1.5:libcmocka-dev
 # oneDNN has no pkg-config file; it is asked for where the front of the
 # numeric library includes it.
 USES_DNNL := $(shell grep -l '<dnnl.h>' src/kern/*.c 2>/dev/null)
-DNNL := $(if $(USES_DNNL),-ldnnl)
+DNNL := $(if $(USES_DNNL),-ldnnl -l:libgomp.so.1)
 # curl and sqlite3 are for the demo and the HTTP tests.
 PACKAGES_BASE := gcc libc6-dev make pkg-config curl ca-certificates sqlite3
 
@@ -89,9 +89,10 @@ TEST_C := $(sort $(wildcard $(foreach d,unit grad prop golden,\
 BENCH_C := $(sort $(wildcard tests/bench/bench_*.c))
 FUZZ_C := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 HTTP_C := $(sort $(wildcard tests/http/test_*.c))
+CRASH_C := $(sort $(wildcard tests/crash/crash_*.c))
 SCHEMA_SQL := $(sort $(wildcard schema/[0-9]*.sql))
 ALL_C := $(SRC_C) $(SERVER_C) $(CLIENT_C) $(SUPPORT_C) $(TEST_C) $(BENCH_C) \
-    $(FUZZ_C) $(HTTP_C)
+    $(FUZZ_C) $(HTTP_C) $(CRASH_C)
 
 obj_of = $(patsubst %.c,$(B)/obj/%.o,$(1))
 EMBED_O := $(foreach n,schema openapi prior_df,$(B)/obj/gen/embed_$(n).o)
@@ -127,6 +128,8 @@ BENCHES := $(patsubst tests/%.c,$(B)/tests/%,$(BENCH_C))
 FUZZERS := $(patsubst tests/%.c,$(B)/tests/%,$(FUZZ_C))
 # Started by tests/http/run.sh, which gives them a daemon.
 HTTP_TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(HTTP_C))
+# Started by tests/crash/run.sh; they fork daemons themselves.
+CRASH_TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(CRASH_C))
 
 # ---- rules ----------------------------------------------------------------
 .SUFFIXES:
@@ -140,7 +143,7 @@ HTTP_TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(HTTP_C))
 all: programs
 
 programs: $(DAEMON) $(CLIENT) $(LIBS)
-tests: $(TESTS) $(HTTP_TESTS)
+tests: $(TESTS) $(HTTP_TESTS) $(CRASH_TESTS)
 benches: $(BENCHES)
 fuzzers: $(FUZZERS)
 
@@ -172,7 +175,7 @@ $(B)/obj/%.o: %.c $(B)/flags $(B)/libraries
 	@echo "  CC      $<"
 	@$(call compile,$<) -MMD -MP -c $< -o $@
 
-$(call obj_of,$(TEST_C) $(HTTP_C) $(SUPPORT_C)): $(B)/libraries-test
+$(call obj_of,$(TEST_C) $(HTTP_C) $(CRASH_C) $(SUPPORT_C)): $(B)/libraries-test
 
 $(B)/obj/gen/%.o: $(B)/gen/%.c $(B)/flags
 	@mkdir -p $(@D)
@@ -232,7 +235,8 @@ second_word = $(word 2,$(subst _, ,$(notdir $(1))))
 libs_of = $(if $(findstring server,$(1)),$(LIB_SERVER)) \
     $(if $(findstring client,$(1)),$(LIB_CLIENT)) \
     $(call lib_of,$(call second_word,$(1)))
-$(TESTS) $(BENCHES) $(HTTP_TESTS): $(B)/tests/%: $(B)/obj/tests/%.o $(LIB_SUPPORT) \
+$(TESTS) $(BENCHES) $(HTTP_TESTS) $(CRASH_TESTS): $(B)/tests/%: \
+    $(B)/obj/tests/%.o $(LIB_SUPPORT) \
     $$(call libs_of,$$*)
 	$(call link,$(TEST_LIBS) $(if $(findstring server,$*),$(SERVER_LIBS)) \
 	    $(CORE_LIBS))
@@ -251,7 +255,8 @@ $(FUZZERS): $(B)/tests/%: $(B)/obj/tests/%.o $(FUZZ_MAIN) \
 	$(call link,$(FUZZ_LINK) $(SERVER_LIBS) $(CORE_LIBS))
 
 -include $(patsubst %.o,%.d,$(SRC_O) $(SERVER_O) $(CLIENT_O) $(SUPPORT_O) \
-    $(call obj_of,$(TEST_C) $(BENCH_C) $(FUZZ_C) $(HTTP_C)) $(B)/obj/tests/fuzz/replay.d)
+    $(call obj_of,$(TEST_C) $(BENCH_C) $(FUZZ_C) $(HTTP_C) \
+    $(CRASH_C)) $(B)/obj/tests/fuzz/replay.d)
 
 # ---- what a person asks for -------------------------------------------------
 ALL_LIBS := $(LIBS_CORE) $(LIBS_SERVER) $(LIBS_CLIENT) $(LIBS_TEST) \
