@@ -18,7 +18,7 @@
 
 /* Rows grow by chunks, and a pass works on spans: the dots of one span and all
    queries of a pass stay in the second-level cache. */
-#define FLAT_CHUNK_ROWS 4096
+#define FLAT_CHUNK_ROWS 8192
 #define FLAT_SPAN_ROWS 1024
 #define FLAT_CHUNK_SPANS (FLAT_CHUNK_ROWS / FLAT_SPAN_ROWS)
 #define FLAT_PAGE_ORDS 4096

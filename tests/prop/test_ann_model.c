@@ -427,7 +427,7 @@ several_chunks_and_a_pool(void **state)
 
     (void)state;
     assert_int_equal(pool_new(&pool, 3, false), OK);
-    one_model(24, 9000, N_KINDS, 3, pool, 5);
+    one_model(24, 25000, N_KINDS, 2, pool, 5);
     one_model(700, 7000, CLUSTERED, 1, pool, 6); /* enough to be split */
     pool_free(pool);
 }
