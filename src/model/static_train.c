@@ -476,6 +476,10 @@ static_backward(const struct encoder *encoder, struct encoder_tape *tape,
     struct pass pass = {.e = e, .t = t, .d_out = d_out, .grads = grads};
     size_t rows = STATIC_PARTS * e->n_buckets;
 
+    if (bag->n_entries == 0) { /* texts without features move nothing */
+        list_segments(e, grads);
+        return OK;
+    }
     if (invert(&t->by_word, bag->n_words, bag->n_entries, &bag->entries[0].word,
             sizeof *bag->entries / sizeof(uint32_t)) != OK)
         return ERR_NOMEM;

@@ -10,6 +10,7 @@
 /* Pieces are normalised in slices of at most this many bytes, cut at a
    character: bounds the memory for text without any space. */
 #define PIECE_MAX_BYTES 2048
+#define MARKS_MAX 30
 
 /* Lower-case letters and digits map to themselves, capitals to small ones,
    everything else to 0, a separator. */
@@ -175,7 +176,8 @@ mark_class(utf8proc_int32_t c)
 }
 
 /* The canonical order: marks that follow each other by their class, stably,
-   so that two ways to type them are one word. */
+   so that two ways to type them are one word. A mark moves over MARKS_MAX
+   others at most, as no language stacks so many: the cost stays linear. */
 static void
 order_marks(utf8proc_int32_t *c, size_t n)
 {
@@ -183,7 +185,8 @@ order_marks(utf8proc_int32_t *c, size_t n)
         utf8proc_int32_t moving = c[i];
         unsigned own = mark_class(moving);
         size_t j = i;
-        while (own > 0 && j > 0 && mark_class(c[j - 1]) > own) {
+        while (own > 0 && j > 0 && i - j < MARKS_MAX &&
+               mark_class(c[j - 1]) > own) {
             c[j] = c[j - 1];
             j--;
         }

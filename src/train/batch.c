@@ -330,6 +330,8 @@ mask_equal(struct batch_plan *plan, const struct known *columns, size_t M,
 static enum err
 sort_columns(struct batch_plan *plan, const uint64_t *keys, size_t M)
 {
+    if (M == 0)
+        return OK;
     if (M > plan->cap_columns) {
         mem_free(plan->columns);
         mem_free(plan->classes);

@@ -2,9 +2,10 @@
  * batch.h - training examples and how they are put into batches.
  *
  * No two examples of a batch share an anchor or a positive; the ones that
- * would are put off to a later batch, at most to the end of the epoch. A share of the examples
- * stays beside its group (in the Debian collection: packages of one source),
- * so that a batch also holds near negatives; the others are spread at random.
+ * would are put off to a later batch, at most to the end of the epoch. A
+ * share of the examples stays beside its group (in the Debian collection:
+ * packages of one source), so that a batch also holds near negatives; the
+ * others are spread at random.
  * What remains false is masked: key j is no negative of anchor i when it is
  * the text of the anchor, a known positive of the same anchor text, or a text
  * that pairs connect with it in several steps, as long as what is connected is

@@ -64,8 +64,8 @@ struct train_result {
 /*
  * train_run - train encoder in place.
  *
- *   examples  [n]  n >= 2 distinct ones; for TRAIN_INSTANCES the anchor is
- *                  the item's text and the positive is not read
+ *   examples  [n]  n >= 2 distinct ones; for TRAIN_INSTANCES the anchor and
+ *                  the positive are both the item's text
  *
  * Errors: ERR_NOMEM, ERR_CANCELLED (the encoder is then half trained and
  * should be dropped), ERR_INVALID when no two examples differ or the loss

@@ -183,6 +183,11 @@ check_all(const struct encoder_noise *noise)
         if (seg.start < e->theta_at) {
             compare(&b, seg.start + rng_below(&rng, seg.n), 0.05f, "rows");
             n_rows++;
+            /* a row is listed because it was used */
+            double sum = 0;
+            for (size_t i = seg.start; i < seg.start + seg.n; i++)
+                sum += fabs((double)b.grads->d_params[i]);
+            assert_true(sum > 0);
         } else {
             bool theta = seg.start < e->rho_at;
             for (size_t i = seg.start; i < seg.start + seg.n; i++) {

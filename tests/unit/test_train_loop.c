@@ -321,10 +321,94 @@ test_learned_temperature(void **state)
     assert_true(seen.last.temperature == result.temperature);
     encoder_free(encoder);
     encoder = make();
-    o.temperature = 0.01f; /* the cap of 1 / tau is 100 */
+    /* the cap: 1 / tau is at most 100, however easy the task has become */
+    o.learn_temperature = false;
+    o.temperature = 0.1f;
     assert_int_equal(run(encoder, &o, NULL, &seen, &result), OK);
-    assert_true(result.temperature >= 0.00999);
+    o.learn_temperature = true;
+    o.temperature = 0.0105f;
+    o.token_dropout = o.feature_dropout = 0;
+    o.lr = 1e-6f;
+    assert_int_equal(run(encoder, &o, NULL, &seen, &result), OK);
+    assert_true(fabs(result.temperature - 0.01) <= 1e-6);
     encoder_free(encoder);
+}
+
+/* The run is its parts in the order of the header, and nothing else. */
+static void
+test_against_its_parts(void **state)
+{
+    enum { B = 16, STEPS = 9, DIMS = 32 };
+    struct train_options o = small_run();
+    struct encoder *want = make(), *got = make();
+    struct encoder_tape *tape;
+    struct encoder_grads *grads;
+    struct adamw *adamw;
+    struct batch_plan *plan;
+    struct encoder_input inputs[2 * B];
+    float z[2 * B * DIMS], dz[2 * B * DIMS];
+    float *workspace = malloc(infonce_workspace_floats(B, B) * sizeof(float));
+    struct train_result result;
+    struct seen seen;
+    size_t n_params;
+
+    (void)state;
+    o.token_dropout = o.feature_dropout = 0;
+    o.adamw.weight_decay = 0.5f; /* shows who is touched when */
+    assert_non_null(workspace);
+    assert_int_equal(encoder_tape_new(&tape, want), OK);
+    assert_int_equal(encoder_grads_new(&grads, want), OK);
+    float *params = encoder_params(want, &n_params);
+    assert_int_equal(adamw_new(&adamw, n_params, &o.adamw), OK);
+    assert_int_equal(
+        batch_plan_new(&plan, examples, PAIRS, B, o.group_share, o.seed), OK);
+    for (size_t step = 0; step < STEPS; step++) {
+        const uint32_t *index;
+        size_t n;
+        uint64_t keys[B];
+        float weight[B];
+        struct infonce_in in = {.B = B,
+            .M = B,
+            .D = DIMS,
+            .q = z,
+            .k = z + B * DIMS,
+            .weight = weight,
+            .tau = (float)exp(log((double)o.temperature)),
+            .symmetric = o.symmetric};
+        struct infonce_out out = {.dq = dz, .dk = dz + B * DIMS};
+        assert_int_equal(batch_plan_next(plan, &index, &n), OK);
+        assert_int_equal(n, B);
+        for (size_t i = 0; i < B; i++) {
+            const struct batch_example *e = &examples[index[i]];
+            inputs[i] = (struct encoder_input){e->anchor.text, e->anchor.len};
+            inputs[B + i] =
+                (struct encoder_input){e->positive.text, e->positive.len};
+            keys[i] = e->positive.key;
+            weight[i] = e->weight;
+        }
+        assert_int_equal(
+            batch_masks(plan, index, B, keys, B, &in.mask, &in.n_mask), OK);
+        assert_int_equal(
+            encoder_forward(want, tape, inputs, 2 * B, NULL, z, NULL), OK);
+        infonce(&in, &out, workspace, NULL);
+        encoder_grads_clear(grads);
+        assert_int_equal(encoder_backward(want, tape, dz, grads, NULL), OK);
+        adamw_step(adamw, params, grads,
+            o.lr * schedule_cosine(step, STEPS, o.warmup), NULL);
+    }
+    o.epochs = 3;
+    assert_int_equal(run(got, &o, NULL, &seen, &result), OK);
+    assert_int_equal(result.n_steps, STEPS);
+    const float *p = encoder_params_const(got, &n_params);
+    for (size_t i = 0; i < n_params; i++)
+        assert_true(fabsf(p[i] - params[i]) <= 1e-5f);
+    free(workspace);
+    batch_plan_free(plan);
+    adamw_free(adamw);
+    encoder_grads_free(grads);
+    encoder_tape_free(tape);
+    encoder_free(want);
+    encoder_free(got);
 }
 
 static void
@@ -444,6 +528,7 @@ main(void)
         cmocka_unit_test(test_points),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_learned_temperature),
+        cmocka_unit_test(test_against_its_parts),
         cmocka_unit_test(test_instances),
         cmocka_unit_test(test_given_negatives),
         cmocka_unit_test(test_refusals),
