@@ -15,14 +15,13 @@ body=$tmp/body
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 130' INT TERM
 
-# curl with the key in a file, so that no other user of the machine sees it.
+# The key goes through a file that only we can read: arguments are seen by
+# every user of the machine.
+: >"$tmp/curlrc"
+[ -z "${KINDRED_KEY:-}" ] ||
+    printf 'header = "Authorization: Bearer %s"\n' "$KINDRED_KEY" >"$tmp/curlrc"
 ask() {
-    if [ -n "${KINDRED_KEY:-}" ]; then
-        printf 'header = "Authorization: Bearer %s"\n' "$KINDRED_KEY" |
-            curl -sS --max-time 120 -K - "$@"
-    else
-        curl -sS --max-time 120 "$@"
-    fi
+    curl -sS --max-time 120 -K "$tmp/curlrc" "$@"
 }
 
 expect() {

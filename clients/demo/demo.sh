@@ -160,11 +160,11 @@ title "3. Index all of it"
 # ---- ask ---------------------------------------------------------------------
 
 cat >"$work/questions" <<'QUESTIONS'
-draw a diagram from a description in plain text
-see which system calls a running program makes
-get deleted photos back from a memory card
+trace the system calls of a running program
+recover deleted photos from a memory card
+edit audio recordings, cut and add effects
 play chess against the computer
-make a static web site out of markdown files
+a static site generator that reads markdown
 QUESTIONS
 
 # Three answers to each question, into $work/answers.NAME.
