@@ -231,6 +231,49 @@ codec_read_queries(const char *s, size_t len, struct arena *arena,
     return OK;
 }
 
+/*
+ * Ten significant digits. The shortest text that reads back the same double
+ * costs a microsecond, and a page of hits has hundreds of such numbers; their
+ * own error bounds are wider than the eleventh digit.
+ */
+static void
+put_real(struct buf *out, double v)
+{
+    static const double powers[] = {1e9, 1e10, 1e11, 1e12, 1e13, 1e14};
+    double size = v < 0 ? -v : v;
+    if (!(size >= 1e-4 && size < 10)) { /* other sizes, and NaN */
+        if (v == 0)
+            buf_add_char(out, '0');
+        else
+            buf_json_double(out, v);
+        return;
+    }
+    /* size * 10^decimals has ten digits, so it is exact in an int64. */
+    size_t decimals = 9;
+    for (double at = 1; size < at; at /= 10)
+        decimals++;
+    int64_t n = (int64_t)(size * powers[decimals - 9] + 0.5);
+    char text[24];
+    size_t at = sizeof(text);
+    while (decimals > 0 && n % 10 == 0) {
+        n /= 10;
+        decimals--;
+    }
+    for (size_t i = 0; i < decimals; i++) {
+        text[--at] = (char)('0' + n % 10);
+        n /= 10;
+    }
+    if (decimals > 0)
+        text[--at] = '.';
+    do {
+        text[--at] = (char)('0' + n % 10);
+        n /= 10;
+    } while (n > 0);
+    if (v < 0)
+        text[--at] = '-';
+    buf_add(out, text + at, sizeof(text) - at);
+}
+
 static void
 write_hit(struct buf *out, const struct engine_hit *hit,
     const struct engine_query *query, size_t dims)
@@ -238,11 +281,14 @@ write_hit(struct buf *out, const struct engine_hit *hit,
     buf_add_str(out, "{\"id\":");
     buf_json_cstr(out, hit->id);
     buf_add_str(out, ",\"cosine\":");
-    buf_json_double(out, hit->cosine);
+    put_real(out, hit->cosine);
     buf_add_str(out, ",\"score\":");
-    buf_json_double(out, hit->score);
+    if (hit->score > -1e8 && hit->score < 1e8)
+        buf_printf(out, "%.6f", hit->score);
+    else
+        buf_json_double(out, hit->score);
     buf_add_str(out, ",\"probability\":");
-    buf_json_double(out, hit->probability);
+    put_real(out, hit->probability);
     if (query->with_text) {
         if (hit->title.s) {
             buf_add_str(out, ",\"title\":");

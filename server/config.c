@@ -49,7 +49,7 @@ static const struct setting settings[] = {
         "log every request at level info; SIGHUP reads it again"},
     {"http_threads", SETTING_INT, AT(http_threads), "2", 1, 64, NULL,
         "event loops"},
-    {"read_workers", SETTING_INT, AT(read_workers), "8", 1, 256, NULL,
+    {"read_workers", SETTING_INT, AT(read_workers), "32", 1, 256, NULL,
         "threads that answer searches and reads"},
     {"write_workers", SETTING_INT, AT(write_workers), "8", 1, 256, NULL,
         "threads that answer writes, uploads and administration"},
