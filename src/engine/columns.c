@@ -510,6 +510,16 @@ columns_clear(struct columns *c, uint32_t ord)
     pthread_rwlock_unlock(&c->lock);
 }
 
+void
+columns_forget(struct columns *c)
+{
+    pthread_rwlock_wrlock(&c->lock);
+    while (c->n > 0) {
+        drop(c, c->n - 1);
+    }
+    pthread_rwlock_unlock(&c->lock);
+}
+
 size_t
 columns_bytes(struct columns *c)
 {

@@ -64,6 +64,8 @@ void columns_ready(struct columns *columns, const char *path);
 void columns_set(
     struct columns *columns, uint32_t ord, const struct json *metadata);
 void columns_clear(struct columns *columns, uint32_t ord);
+/* Drop all of them: memory was out before a change could be told. */
+void columns_forget(struct columns *columns);
 
 /* ---- for filter.c -------------------------------------------------------- */
 

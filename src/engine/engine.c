@@ -13,6 +13,7 @@
 #include "engine/learn.h"
 
 #define IMPRESSIONS_DEFAULT 10000
+#define WRITER_CACHE_KIB 12288 /* it stays resident */
 
 static size_t
 processors(void)
@@ -40,7 +41,8 @@ start(struct engine *engine, const struct engine_config *config,
         err = impressions_new(&engine->impressions, impressions);
     }
     if (!err) {
-        err = store_open(&engine->store, config->data_dir, NULL, fault);
+        struct store_options options = {.writer_cache_kib = WRITER_CACHE_KIB};
+        err = store_open(&engine->store, config->data_dir, &options, fault);
     }
     if (!err) {
         err = load_collections(engine, fault);

@@ -13,9 +13,10 @@
 #include "engine/internal.h"
 
 #define NONE UINT32_MAX
-#define ENCODE_TRIES 100  /* a generation moves seldom: this is never */
-#define BUSY_TRIES 2000   /* of 5 ms each */
-#define POOL_FROM_ITEMS 8 /* fewer are encoded by the calling thread alone */
+#define ENCODE_TRIES 100   /* a generation moves seldom: this is never */
+#define BUSY_TRIES 2000    /* of 5 ms each */
+#define SCRATCH_TRIES 5000 /* of 1 ms each */
+#define POOL_FROM_ITEMS 8  /* fewer are encoded by the calling thread alone */
 
 struct entry {
     uint64_t line;
@@ -760,6 +761,37 @@ run_ingest(struct db *db, void *arg)
     return err ? err : follow_pairs(b, db);
 }
 
+void
+index_metadata(
+    struct collection *c, uint32_t ord, const char *metadata, size_t len)
+{
+    struct json *tree = NULL;
+    enum err err = OK;
+    if (metadata) {
+        err = json_parse(metadata, len, ENGINE_METADATA_BYTES_MAX, &tree, NULL);
+    }
+    if (err) {
+        columns_forget(c->columns);
+    } else {
+        columns_set(c->columns, ord, tree);
+    }
+    json_free(tree);
+}
+
+/* The rows are on disk, so they must get into the index: room for them was
+   made before, what is wanted still is a moment's scratch memory. */
+static void
+put_vectors(
+    struct ann *ann, const uint32_t *ords, const float *vectors, size_t n)
+{
+    enum err err = ann_put_many(ann, ords, vectors, n);
+    for (int i = 0; err && i < SCRATCH_TRIES; i++) {
+        clock_sleep_ms(1);
+        err = ann_put_many(ann, ords, vectors, n);
+    }
+    ASSERT(err == OK);
+}
+
 /* Memory follows the file; room for all of it was made before. */
 static void
 index_batch(struct ingest *b)
@@ -775,14 +807,7 @@ index_batch(struct ingest *b)
         e->version = r->change_seq;
         e->status = r->created ? ENGINE_CREATED : ENGINE_UPDATED;
         if (columns) {
-            struct json *tree = NULL;
-            if (e->metadata.s) {
-                err = json_parse(e->metadata.s, e->metadata.len,
-                    ENGINE_METADATA_BYTES_MAX, &tree, NULL);
-                ASSERT(err == OK || err == ERR_NOMEM);
-            }
-            columns_set(c->columns, b->ords[i], tree);
-            json_free(tree);
+            index_metadata(c, b->ords[i], e->metadata.s, e->metadata.len);
         }
     }
     /* puts and rows are both in the order of the entries */
@@ -794,13 +819,9 @@ index_batch(struct ingest *b)
     }
     ASSERT(n == b->n_rows);
     if (n) {
-        enum err err =
-            ann_put_many(b->live->index->ann, b->ords, b->live_vectors, n);
-        ASSERT(err == OK);
+        put_vectors(b->live->index->ann, b->ords, b->live_vectors, n);
         if (b->shadow && b->shadow->index != b->live->index) {
-            err = ann_put_many(
-                b->shadow->index->ann, b->ords, b->shadow_vectors, n);
-            ASSERT(err == OK);
+            put_vectors(b->shadow->index->ann, b->ords, b->shadow_vectors, n);
         }
     }
     c->engine->totals.items_written += b->n_puts;

@@ -182,6 +182,10 @@ enum err fault_of(struct fault *fault, enum err err, const char *what);
 /* x / |x| in place; false when it is zero or not finite. */
 bool normalize(float *x, size_t n);
 
+/* In the writer thread: an item's metadata (NULL: none) into the columns. */
+void index_metadata(
+    struct collection *c, uint32_t ord, const char *metadata, size_t len);
+
 /* ---- filters (select.c) -------------------------------------------------- */
 
 /* An ann_filter's bits for a filter, columns built as needed; bits in the

@@ -242,13 +242,7 @@ done_patch(void *arg, enum err err)
         op->result.change_seq, &ord, NULL);
     ASSERT(put == OK);
     if (columns_any(op->c->columns)) {
-        struct json *tree = NULL;
-        if (op->metadata.s) {
-            put = json_parse(op->metadata.s, op->metadata.len,
-                ENGINE_METADATA_BYTES_MAX, &tree, NULL);
-        }
-        columns_set(op->c->columns, ord, tree);
-        json_free(tree);
+        index_metadata(op->c, ord, op->metadata.s, op->metadata.len);
     }
     op->c->engine->totals.items_written++;
 }

@@ -1072,10 +1072,45 @@ engine_jobs_list(struct engine *engine, const char *collection, int64_t before,
     return fault_of(fault, err, "listing the jobs");
 }
 
+/* Take a job that waits out of its lane; false when it has begun. */
+static bool
+leave_lane(struct jobs *jobs, struct job *j)
+{
+    bool found = false;
+    pthread_mutex_lock(&jobs->lock);
+    struct job *before = NULL;
+    for (struct job *at = jobs->first[j->lane]; at && !found; at = at->next) {
+        if (at == j) {
+            found = true;
+            break;
+        }
+        before = at;
+    }
+    if (found) {
+        if (before) {
+            before->next = j->next;
+        } else {
+            jobs->first[j->lane] = j->next;
+        }
+        if (jobs->last[j->lane] == j) {
+            jobs->last[j->lane] = before;
+        }
+        j->next = NULL;
+    }
+    pthread_mutex_unlock(&jobs->lock);
+    return found;
+}
+
 enum err
 engine_job_cancel(struct engine *engine, int64_t id, struct fault *fault)
 {
     struct job *j = find_job(engine->jobs, id);
+    if (j && leave_lane(engine->jobs, j)) {
+        job_end(j, JOB_CANCELLED, NULL, NULL);
+        job_unref(j); /* the lane's */
+        job_unref(j);
+        return OK;
+    }
     if (j) {
         pthread_mutex_lock(&j->lock);
         bool ended = is_final(j->state);
