@@ -61,10 +61,12 @@ struct ann {
     size_t n_promised; /* rows that puts in progress may add */
     double max_norm;   /* at least |x| of every row */
 
-    pthread_mutex_t queue_lock; /* guards the next three */
+    pthread_mutex_t queue_lock; /* guards the next five */
     struct search_job *first;   /* searches that wait for a pass, in order */
     struct search_job *last;
-    bool leading; /* somebody runs passes */
+    size_t n_waiting;   /* how many these are */
+    size_t n_last_pass; /* queries of the last pass */
+    bool leading;       /* somebody runs passes */
 
     struct search_pass *pass; /* the leader's; the pointer is immutable */
 };

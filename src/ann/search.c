@@ -15,7 +15,10 @@
  * query that is now first. So a query waits for at most the pass that runs and
  * those before it in the queue, nobody runs passes for others longer than one
  * pass beyond its own need, and there is no thread but the callers'. A follower
- * sleeps on its own semaphore.
+ * sleeps on its own semaphore. A leader that finds fewer queries than the last
+ * pass had lets other threads run first (once): those just woken often bring
+ * their next query, and on a busy core they would otherwise come right after
+ * the pass began.
  *
  * The logarithm of the sum. Let A = sum exp(a_r / t) over the rows that were
  * not rescored, R the exact sum over those that were, and b_r >= |c_r - a_r|.
@@ -30,6 +33,7 @@
 #include "ann/flat.h"
 
 #include <math.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <string.h>
 #include "ann/code.h"
@@ -701,6 +705,8 @@ take_jobs(struct ann *ann, struct search_pass *pass)
     }
     if (ann->first == NULL)
         ann->last = NULL;
+    ann->n_waiting -= pass->n_jobs;
+    ann->n_last_pass = pass->n_jobs;
 }
 
 /* Note what is done and find the next leader. Under the queue's lock. Gives
@@ -745,6 +751,7 @@ share_passes(struct ann *ann, struct search_job *jobs, size_t n)
     else
         ann->first = jobs;
     ann->last = &jobs[n - 1];
+    ann->n_waiting += n;
     me.lead = !ann->leading;
     ann->leading = true;
     while (me.n_left > 0) {
@@ -754,6 +761,11 @@ share_passes(struct ann *ann, struct search_job *jobs, size_t n)
                 continue; /* a signal */
             pthread_mutex_lock(&ann->queue_lock);
             continue;
+        }
+        if (ann->n_waiting < ann->n_last_pass) {
+            pthread_mutex_unlock(&ann->queue_lock);
+            sched_yield();
+            pthread_mutex_lock(&ann->queue_lock);
         }
         take_jobs(ann, ann->pass);
         pthread_mutex_unlock(&ann->queue_lock);
