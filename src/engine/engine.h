@@ -587,7 +587,7 @@ enum err engine_export_new(struct engine_stream **out, struct engine *engine,
 struct engine_generation {
     int64_t generation;
     const char *state; /* "live", "previous", "refused", "retired",
-                          "building" */
+                          "building", "discarded" */
     bool whole;        /* vectors and weights are kept: promotable at once */
     bool pinned;
     int64_t parent;         /* 0: none */

@@ -757,20 +757,12 @@ save_candidate(struct round *r)
         .temperature = r->trained.temperature,
         .seed = r->options.train.seed,
         .pairs_upto = r->data.pairs_upto};
-    char resume[160];
-    enum err err;
 
     job_set_phase(r->job, "save", at_save);
     failpoint("learn_before_save");
-    err = lineage_register(
+    r->candidate = NULL; /* taken, whatever comes */
+    return lineage_register(
         r->c, &candidate, job_id(r->job), &r->shadow, &r->fault);
-    if (err != OK)
-        return err;
-    r->candidate = NULL; /* taken */
-    snprintf(resume, sizeof resume,
-        "{\"pairs_upto\":%" PRId64 ",\"generation\":%" PRId64 "}",
-        r->data.pairs_upto, r->shadow->generation);
-    return job_save_resume(r->job, resume);
 }
 
 static bool
@@ -880,16 +872,43 @@ begin(struct round *r, bool *ended)
 }
 
 static void
-read_resume(const char *json, int64_t *pairs_upto, int64_t *generation)
+read_resume(const char *json, int64_t *pairs_upto)
 {
     struct json *root;
     if (json == NULL || json_parse(json, strlen(json), 4096, &root, NULL) != OK)
         return;
     (void)!json_get_i64(
         root, "", "pairs_upto", JSON_OPTIONAL, 0, INT64_MAX, pairs_upto, NULL);
-    (void)!json_get_i64(
-        root, "", "generation", JSON_OPTIONAL, 0, INT64_MAX, generation, NULL);
     json_free(root);
+}
+
+/* Is the collection's shadow the candidate that an earlier run of this job
+   saved? The file says so, not the job: a crash may come between the two. */
+static enum err
+find_saved(struct round *r)
+{
+    struct snapshot *shadow = collection_shadow(r->c);
+    struct generation_row row;
+    struct arena arena;
+    struct db *db;
+    enum err err;
+
+    if (shadow == NULL)
+        return OK;
+    arena_init(&arena, SMALL_ARENA_BYTES);
+    err = store_read_begin(r->engine->store, &db);
+    if (err == OK) {
+        err = generations_get(db, r->c->id, shadow->generation, &arena, &row);
+        store_read_end(r->engine->store, db);
+    }
+    r->resumed = err == OK && row.state == GENERATION_BUILDING &&
+                 row.job == job_id(r->job);
+    if (r->resumed)
+        r->shadow = shadow;
+    else
+        snapshot_unref(shadow);
+    arena_release(&arena);
+    return err == ERR_NOT_FOUND ? OK : err;
 }
 
 /* What a round that did not reach its end leaves: nothing when it was
@@ -919,7 +938,7 @@ enum err
 learn_run(struct engine *engine, struct collection *c, struct job *job)
 {
     struct round *r = mem_calloc(1, sizeof *r);
-    int64_t pairs_upto = 0, generation = 0;
+    int64_t pairs_upto = 0;
     bool ended = false;
     enum err err;
 
@@ -929,17 +948,12 @@ learn_run(struct engine *engine, struct collection *c, struct job *job)
     r->c = c;
     r->job = job;
     buf_init(&r->report, REPORT_BYTES_MAX);
-    read_resume(job_resume(job), &pairs_upto, &generation);
+    read_resume(job_resume(job), &pairs_upto);
     r->live = collection_live(c);
-    if (generation > 0)
-        r->shadow = collection_shadow(c);
-    r->resumed = r->shadow != NULL && r->shadow->generation == generation;
-    if (!r->resumed) {
-        snapshot_unref(r->shadow);
-        r->shadow = NULL;
-    }
     job_set_phase(job, "collect", 0);
-    err = learn_options_parse(job_options(job), &r->options, &r->fault);
+    err = find_saved(r);
+    if (err == OK)
+        err = learn_options_parse(job_options(job), &r->options, &r->fault);
     if (err == OK)
         err = learn_collect(
             &r->data, engine, c, &r->options, pairs_upto, &r->fault);

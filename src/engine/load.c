@@ -15,6 +15,7 @@
 /* ---- generations that a crash left half-made ----------------------------- */
 
 struct unfinished {
+    int64_t shadow; /* generation, of the collection looked at */
     int64_t jobs[UNFINISHED_MAX];
     int64_t reembed_of[UNFINISHED_MAX]; /* collection of a "reembed" job */
     size_t n;
@@ -39,8 +40,10 @@ static enum err
 take_generation(void *arg, const struct generation_row *row)
 {
     struct unfinished *u = arg;
-    /* Without its weights it is only a name: the round begins again. */
+    /* It becomes the shadow once its weights are saved; before that it is only
+       a name, and the round begins again. */
     bool usable = row->state == GENERATION_BUILDING && row->job &&
+                  row->generation == u->shadow &&
                   row->weights != WEIGHTS_PARTIAL;
     for (size_t i = 0; i < u->n && usable; i++) {
         if (u->jobs[i] == row->job && u->n_keep < UNFINISHED_MAX) {
@@ -63,6 +66,7 @@ take_collection(void *arg, const struct collection_row *row)
     struct shadow_fix *fix = arg;
     struct unfinished *u = fix->unfinished;
     size_t before = u->n_keep;
+    u->shadow = row->shadow_generation;
     enum err err =
         generations_list(fix->db, row->id, 0, 1000000, take_generation, u);
     /* A shadow has a purpose while its round or its re-embedding lives. */
