@@ -234,6 +234,7 @@ store_backup(struct store *store, const char *name, store_progress_fn *progress,
     if (err == OK && rename(unfinished, path) != 0) {
         err = ERR_IO;
     }
+    failpoint("store_backup_renamed");
     if (err == OK) {
         err = store_sync_path(folder, true);
     }
@@ -251,6 +252,46 @@ out:
     mem_free(unfinished);
     mem_free(path);
     return err;
+}
+
+/* An unfinished copy, or what SQLite keeps beside it while it writes. */
+static bool
+is_unfinished(const char *file_name)
+{
+    static const char *const ENDINGS[] = {SUFFIX_UNFINISHED,
+        SUFFIX_UNFINISHED "-journal", SUFFIX_UNFINISHED "-wal",
+        SUFFIX_UNFINISHED "-shm"};
+    size_t n = strlen(file_name);
+
+    for (size_t i = 0; i < ARRAY_LEN(ENDINGS); i++) {
+        size_t n_ending = strlen(ENDINGS[i]);
+        if (n > n_ending && strcmp(file_name + n - n_ending, ENDINGS[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void
+store_sweep_backups(const struct store *store)
+{
+    char *folder = backup_path(store, "", "");
+    DIR *dir = folder == NULL ? NULL : opendir(folder);
+    const struct dirent *entry;
+
+    mem_free(folder);
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        char *path = is_unfinished(entry->d_name)
+                         ? backup_path(store, entry->d_name, "")
+                         : NULL;
+        if (path != NULL && unlink(path) == 0) {
+            log_info("store", "unfinished backup removed: %s", entry->d_name);
+        }
+        mem_free(path);
+    }
+    if (dir != NULL) {
+        (void)closedir(dir);
+    }
 }
 
 /* ---- listing ------------------------------------------------------------- */

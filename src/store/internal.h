@@ -35,6 +35,9 @@ enum err store_open_reader(
 /* Store the path DIR/NAME in a new block. */
 char *store_join_path(const char *dir, const char *name) NODISCARD;
 
+/* Remove what a crash left of unfinished backups; at opening. */
+void store_sweep_backups(const struct store *store);
+
 /* fsync a file or folder by its path. */
 enum err store_sync_path(const char *path, bool is_dir) NODISCARD;
 

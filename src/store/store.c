@@ -282,6 +282,9 @@ store_open(struct store **out, const char *dir,
     pthread_mutex_init(&store->readers_lock, NULL);
     pthread_cond_init(&store->reader_free, NULL);
     store->readers_ready = true;
+    if (!store->options.no_lock_test) {
+        store_sweep_backups(store);
+    }
     log_info("store", "opened schema=%d", store->schema_version);
     *out = store;
     store = NULL;

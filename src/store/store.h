@@ -222,7 +222,8 @@ typedef bool store_progress_fn(void *ctx, int64_t done, int64_t total);
  *
  * Copies in steps from one read snapshot to a temporary file, checks its
  * structure, fsyncs it, renames it, fsyncs the folder. ERR_EXISTS,
- * ERR_INVALID (name), ERR_FULL, ERR_IO, ERR_CANCELLED; nothing is left behind.
+ * ERR_INVALID (name), ERR_FULL, ERR_IO, ERR_CANCELLED; nothing is left behind,
+ * and what a crash left is removed at the next opening.
  * A backup is opened by putting it into an empty folder as kindred.db.
  */
 enum err store_backup(struct store *store, const char *name,
