@@ -230,9 +230,10 @@ fill_untrained(struct static_encoder *e)
     memset(
         row + e->theta_at, 0, (e->base.n_params - e->theta_at) * sizeof *row);
     for (size_t b = 0; b < STATIC_POSITIONS; b++)
-        row[e->rho_at + b] = b < STATIC_RHO_FLAT
-            ? 0
-            : STATIC_RHO_STEP * (float)(b + 1 - STATIC_RHO_FLAT);
+        row[e->rho_at + b] =
+            b < STATIC_RHO_FLAT
+                ? 0
+                : STATIC_RHO_STEP * (float)(b + 1 - STATIC_RHO_FLAT);
     fill_prior(e);
 }
 

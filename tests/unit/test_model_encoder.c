@@ -696,7 +696,7 @@ static void
 test_refit(void **state)
 {
     static const char *const corpus[] = {
-        "common rare rare", "common", "common other", "common"};
+        "common rare rare rarely", "common", "common other", "common"};
     struct encoder *encoder = make(SMALL);
     const struct static_encoder *e = self_of(encoder);
     struct texts_left left = {corpus, 4}, none = {corpus, 0};
@@ -720,6 +720,11 @@ test_refit(void **state)
         float want = STATIC_IDF_POWER * logf(prior_idf_of(counts[i].df, 4));
         assert_true(fabsf(phi[weight_of(e, f)] - want) <= 1e-6f);
     }
+    /* an n-gram of two words of one text counts once */
+    uint64_t features[HASHED_FEATURES_MAX];
+    float once = STATIC_IDF_POWER * logf(prior_idf_of(1, 4));
+    (void)hashed_features(features, "rare", 4, 3, 5);
+    assert_true(fabsf(phi[weight_of(e, features[1])] - once) <= 1e-6f);
     encoder_free(encoder);
 }
 

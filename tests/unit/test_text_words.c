@@ -185,6 +185,12 @@ test_long_words(void **state)
     text[80] = '\0';
     snprintf(want, sizeof want, "%.64s|%.16s|", text, text);
     check(text, want);
+    text[0] = 'a'; /* and a byte before them: the 32nd does not fit */
+    for (n = 1; n < 65; n += 2)
+        memcpy(text + n, "\xCE\xB1", 2);
+    text[65] = '\0';
+    snprintf(want, sizeof want, "%.63s|\xCE\xB1|", text);
+    check(text, want);
     /* a character is never cut: 21 of three bytes fit */
     for (n = 0; n < 90; n += 3)
         memcpy(text + n, "\xE0\xA4\x85", 3);
