@@ -35,7 +35,13 @@ lib_alloc(size_t n)
 {
     void *p = mem_alloc(n, 1);
 
-    out_of_memory |= p == NULL;
+    if (p == NULL) {
+        /* jansson's scanner stops the program when a token's buffer cannot
+           grow, so one more try lets it go on to its end; the call fails all
+           the same. */
+        out_of_memory = true;
+        p = malloc(n);
+    }
     return p;
 }
 
