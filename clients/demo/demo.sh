@@ -273,8 +273,7 @@ set +e
 trained=$?
 set -e
 case $trained in
-0) ;;
-3) echo "The judge kept the old generation: nothing was switched." ;;
+0 | 3) ;;
 *)
     # Too few pairs on a small machine: two views of each text will do.
     echo "Without enough pairs, learning from two views of each text:"
@@ -284,6 +283,9 @@ case $trained in
     set -e
     ;;
 esac
+if [ "$trained" -ne 0 ]; then
+    echo "Nothing was switched: the untrained generation is served as before."
+fi
 
 title "8. The same queries again"
 "$kindred" eval retrieval "$work/judged" --use --json -q >"$work/after.json"
@@ -294,11 +296,11 @@ if [ -n "$bm25_pid" ] && wait "$bm25_pid"; then
     figures 'keywords (SQLite FTS5, BM25)' "$work/bm25.json"
 fi
 
-title "9. The same five questions: before | after"
-ask trained
-beside untrained trained
-
 if [ "$trained" -eq 0 ]; then
+    title "9. The same five questions: before | after"
+    ask trained
+    beside untrained trained
+
     title "10. Roll back, and forth"
     "$kindred" rollback
     ask rolled-back
