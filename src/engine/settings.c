@@ -129,6 +129,11 @@ complete_static(struct settings_fixed *out, const struct json *given,
                 "%s", why.detail);
         }
     }
+    if (!err && buf_status(&complete)) {
+        err = buf_status(&complete);
+        encoder_free(*encoder);
+        *encoder = NULL;
+    }
     if (!err) {
         out->dims = encoder_dims(*encoder);
         out->config_json = mem_strdup(complete.data ? complete.data : "{}");
