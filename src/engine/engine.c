@@ -204,7 +204,7 @@ describe_encoders(
                        "weights; any language, no download; trainable",
         .config_json = config,
         .dims_default = 512,
-        .dims_min = ENCODER_DIMS_MIN,
+        .dims_min = 32,
         .dims_max = ENCODER_DIMS_MAX};
     e[1] = (struct engine_encoder_info){.name = SETTINGS_EXTERNAL,
         .description = "the client brings a vector with each item",
