@@ -173,6 +173,7 @@ auth_new(struct auth **out, const struct config *config, struct fault *fault)
         mem_free(auth);
         return err;
     }
+    auth->enabled = auth->keys.any;
     pthread_mutex_init(&auth->lock, NULL);
     *out = auth;
     return OK;
@@ -195,7 +196,7 @@ auth_reload(struct auth *auth, const struct config *config, struct fault *fault)
     if (err != OK)
         return err;
     /* The loopback rule was decided with the keys of the start. */
-    if (fresh.any != auth->keys.any)
+    if (fresh.any != auth->enabled)
         return fault_set(fault, ERR_INVALID, "",
             "keys can be exchanged while running, not introduced or abolished");
     pthread_mutex_lock(&auth->lock);
@@ -207,7 +208,7 @@ auth_reload(struct auth *auth, const struct config *config, struct fault *fault)
 bool
 auth_enabled(const struct auth *auth)
 {
-    return auth->keys.any; /* constant after the start, see auth_reload */
+    return auth->enabled;
 }
 
 static uint64_t
@@ -261,7 +262,7 @@ enum auth_verdict
 auth_check(struct auth *auth, const char *header, enum scope scope,
     const struct sockaddr *address, enum scope *granted)
 {
-    if (!auth->keys.any) {
+    if (!auth->enabled) {
         *granted = SCOPE_ADMIN;
         return AUTH_GRANTED;
     }

@@ -861,7 +861,7 @@ join_threads(struct http *http)
 }
 
 enum err
-http_start(struct http **out, struct daemon *daemon, struct fault *fault)
+http_start(struct daemon *daemon, struct fault *fault)
 {
     const struct config *config = &daemon->config;
     struct http *http = mem_calloc(1, sizeof(*http));
@@ -874,7 +874,7 @@ http_start(struct http **out, struct daemon *daemon, struct fault *fault)
     (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&http->sweep, &attr);
     (void)pthread_condattr_destroy(&attr);
-    daemon->http = http;
+    daemon->http = http; /* before any thread that reads it */
 
     int fd = -1;
     /* Room for what the limit admits and for one entry of every connection
@@ -921,7 +921,6 @@ http_start(struct http **out, struct daemon *daemon, struct fault *fault)
         daemon->http = NULL;
         return err;
     }
-    *out = http;
     return OK;
 }
 

@@ -128,10 +128,9 @@ struct request {
 enum err http_check_listen(
     const struct daemon *daemon, struct fault *fault) NODISCARD;
 
-/* Open the socket, start loops, workers and the sweeper. Errors have a fault;
-   ERR_BUSY: the address is in use. */
-enum err http_start(
-    struct http **out, struct daemon *daemon, struct fault *fault) NODISCARD;
+/* Open the socket, start loops, workers and the sweeper; sets daemon->http.
+   Errors have a fault; ERR_BUSY: the address is in use. */
+enum err http_start(struct daemon *daemon, struct fault *fault) NODISCARD;
 
 unsigned http_port(const struct http *http);
 

@@ -179,7 +179,7 @@ start(struct daemon *daemon)
     enum err err = engine_open(&daemon->engine, &engine_config, &fault);
     if (err != OK)
         return fail(engine_exit_code(err), &fault);
-    err = http_start(&daemon->http, daemon, &fault);
+    err = http_start(daemon, &fault);
     if (err != OK) {
         events_stop(daemon->events);
         engine_close(daemon->engine);
