@@ -45,6 +45,7 @@ struct auth {
     uint8_t salt[SALT_BYTES];          /* constant */
     uint64_t seed;                     /* constant */
     unsigned failures_max;             /* constant */
+    bool enabled;                      /* constant: see auth_reload */
 };
 
 static void
