@@ -9,7 +9,8 @@
 #include "text/prior.h"
 #include "text/words.h"
 
-#define ENCODE_SHARD 128 /* texts that share one bag in encode */
+#define ENCODE_SHARD 128   /* texts of one piece of work */
+#define BAG_WORDS_MAX 8192 /* distinct words that encode holds at once */
 
 void
 static_word_gains(const struct static_encoder *e, const uint64_t *features,
@@ -67,67 +68,82 @@ struct encode_job {
     _Atomic int nomem;
 };
 
+/* The vectors of the texts of one bag: out [n_texts, D], info [n_texts] or
+   NULL. */
 static enum err
-encode_shard(const struct encode_job *job, size_t first, size_t n)
+encode_bag(const struct static_encoder *e, const struct bag *bag, float *out,
+    struct encoder_info *info)
 {
-    const struct static_encoder *e = job->e;
     size_t D = e->base.n_dims;
-    struct bag bag;
-    struct bag_options options = {.n_min = e->n_min,
-        .n_max = e->n_max,
-        .max_words = (uint32_t)e->base.max_tokens};
-    float *W = NULL;
-    uint32_t *idx = NULL;
-    float *weight = NULL;
     size_t widest = 0;
     enum err err = ERR_NOMEM;
 
-    bag_init(&bag);
-    for (size_t t = 0; t < n; t++) {
-        const struct encoder_input *in = &job->inputs[first + t];
-        if (bag_add(&bag, in->text, in->len, &options) != OK)
-            goto out;
+    for (size_t t = 0; t < bag->n_texts; t++)
         widest =
-            MAX(widest, (size_t)(bag.text_start[t + 1] - bag.text_start[t]));
-    }
-    for (size_t u = 0; u < bag.n_words; u++)
-        widest = MAX(
-            widest, (size_t)(bag.feature_start[u + 1] - bag.feature_start[u]));
-    W = mem_alloc_aligned(bag.n_words * D + D, sizeof *W);
-    idx = mem_alloc(widest + 1, sizeof *idx);
-    weight = mem_alloc(2 * widest + 2, sizeof *weight);
+            MAX(widest, (size_t)(bag->text_start[t + 1] - bag->text_start[t]));
+    for (size_t u = 0; u < bag->n_words; u++)
+        widest = MAX(widest,
+            (size_t)(bag->feature_start[u + 1] - bag->feature_start[u]));
+    float *W = mem_alloc_aligned(bag->n_words * D + D, sizeof *W);
+    uint32_t *idx = mem_alloc(widest + 1, sizeof *idx);
+    float *weight = mem_alloc(2 * widest + 2, sizeof *weight);
     if (W == NULL || idx == NULL || weight == NULL)
         goto out;
-    for (size_t u = 0; u < bag.n_words; u++) {
-        const uint64_t *features = bag.features + bag.feature_start[u];
-        size_t m = bag.feature_start[u + 1] - bag.feature_start[u];
+    for (size_t u = 0; u < bag->n_words; u++) {
+        const uint64_t *features = bag->features + bag->feature_start[u];
+        size_t m = bag->feature_start[u + 1] - bag->feature_start[u];
         static_word_gains(e, features, m, weight + widest + 1, NULL, 0);
         static_word_sum(
             e, features, weight + widest + 1, m, W + u * D, idx, weight);
     }
-    for (size_t t = 0; t < n; t++) {
-        float *y = job->out + (first + t) * D;
-        size_t start = bag.text_start[t];
-        size_t m = bag.text_start[t + 1] - start;
+    for (size_t t = 0; t < bag->n_texts; t++) {
+        float *y = out + t * D;
+        size_t start = bag->text_start[t];
+        size_t m = bag->text_start[t + 1] - start;
         memset(y, 0, D * sizeof *y);
         for (size_t i = 0; i < m; i++) {
-            idx[i] = bag.entries[start + i].word;
-            weight[i] = entry_coef(e, &bag.entries[start + i]);
+            idx[i] = bag->entries[start + i].word;
+            weight[i] = entry_coef(e, &bag->entries[start + i]);
         }
         kern()->gather(y, W, D, idx, weight, m, D);
         float norm = static_normalize(y, D);
-        if (job->info != NULL)
-            job->info[first + t] =
-                (struct encoder_info){.n_tokens = bag.text_words[t],
-                    .n_tokens_full = bag.text_words_full[t],
-                    .empty = !(norm > 0)};
+        if (info != NULL)
+            info[t] = (struct encoder_info){.n_tokens = bag->text_words[t],
+                .n_tokens_full = bag->text_words_full[t],
+                .empty = !(norm > 0)};
     }
     err = OK;
 out:
-    bag_release(&bag);
     mem_free(W);
     mem_free(idx);
     mem_free(weight);
+    return err;
+}
+
+/* Texts share a bag until it holds BAG_WORDS_MAX words, so that memory stays
+   within that and one text's own words. */
+static enum err
+encode_shard(const struct encode_job *job, size_t first, size_t n)
+{
+    const struct static_encoder *e = job->e;
+    struct bag bag;
+    struct bag_options options = {.n_min = e->n_min,
+        .n_max = e->n_max,
+        .max_words = (uint32_t)e->base.max_tokens};
+    enum err err = OK;
+
+    bag_init(&bag);
+    for (size_t t = first; t < first + n && err == OK; t++) {
+        const struct encoder_input *in = &job->inputs[t];
+        err = bag_add(&bag, in->text, in->len, &options);
+        if (err != OK || (bag.n_words < BAG_WORDS_MAX && t + 1 < first + n))
+            continue;
+        size_t at = t + 1 - bag.n_texts;
+        err = encode_bag(e, &bag, job->out + at * e->base.n_dims,
+            job->info == NULL ? NULL : job->info + at);
+        bag_clear(&bag);
+    }
+    bag_release(&bag);
     return err;
 }
 

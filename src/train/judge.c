@@ -35,7 +35,8 @@ struct ranking {
     const struct judge_question *questions;
     size_t n, D;
     struct judge_ranks *out;
-    float *scores; /* [threads, QUESTIONS_A_SHARD, ROWS_A_BLOCK] */
+    float *scores;  /* [threads, QUESTIONS_A_SHARD, ROWS_A_BLOCK] */
+    uint32_t *tied; /* [positives] candidates that tie with one, itself too */
     struct pool *pool;
     /* the block being compared */
     const uint32_t *ords;
@@ -69,11 +70,14 @@ compare_one(
     for (size_t k = start; k < start + n_relevant; k++) {
         if (out->rank[k] == JUDGE_ABSENT)
             continue;
-        float bar = out->cosine[k] + TIE;
-        uint32_t above = 0;
-        for (size_t j = 0; j < n; j++)
+        float bar = out->cosine[k] + TIE, floor = out->cosine[k] - TIE;
+        uint32_t above = 0, reach = 0;
+        for (size_t j = 0; j < n; j++) {
             above += scores[j] > bar;
+            reach += scores[j] >= floor;
+        }
         out->rank[k] += above;
+        r->tied[k] += reach - above;
     }
 }
 
@@ -164,10 +168,11 @@ judge_rank(struct judge_ranks *out, const struct ann *index,
     r.scores =
         mem_alloc_aligned(pool_threads(pool) * QUESTIONS_A_SHARD * ROWS_A_BLOCK,
             sizeof *r.scores);
+    r.tied = mem_calloc(total, sizeof *r.tied);
     if (with_bins)
         ranks.bins = mem_calloc(n * JUDGE_BINS, sizeof *ranks.bins);
     if (ranks.start == NULL || ranks.rank == NULL || ranks.cosine == NULL ||
-        ranks.top == NULL || r.scores == NULL ||
+        ranks.top == NULL || r.scores == NULL || r.tied == NULL ||
         (with_bins && ranks.bins == NULL))
         goto out;
     ranks.start[0] = 0;
@@ -179,8 +184,13 @@ judge_rank(struct judge_ranks *out, const struct ann *index,
     err = place_positives(&r);
     if (err == OK && n > 0)
         ann_visit(index, visit_block, &r);
+    for (size_t k = 0; k < total && err == OK; k++) {
+        if (ranks.rank[k] != JUDGE_ABSENT && r.tied[k] > 1)
+            ranks.rank[k] += (r.tied[k] - 1) / 2;
+    }
 out:
     mem_free(r.scores);
+    mem_free(r.tied);
     if (err != OK)
         judge_ranks_release(&ranks);
     else

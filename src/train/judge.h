@@ -44,9 +44,10 @@ struct judge_ranks {
  *   vectors  [n, D] of the anchors under the index's generation
  *   out      judge_ranks_release; bins only when with_bins
  *
- * Cosines within 1e-6 of a positive's do not outrank it. Cost: n x items x D
- * multiplications on the pool; memory 16 KiB a question with bins. Errors:
- * ERR_NOMEM.
+ * Of the candidates within 1e-6 of a positive's cosine half outrank it (rounded
+ * down), so that an encoder that puts all texts in one place finds nothing.
+ * Cost: n x items x D multiplications on the pool; memory 16 KiB a question
+ * with bins. Errors: ERR_NOMEM.
  */
 enum err judge_rank(struct judge_ranks *out, const struct ann *index,
     const float *vectors, const struct judge_question *questions, size_t n,
