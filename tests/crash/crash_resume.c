@@ -112,7 +112,7 @@ check_items(struct crash_http *http)
             crash_call(http, "POST", CRASH_COLLECTION "/search", query.s);
         json_t *root = crash_json(http);
         if (status != 200 || strcmp(crash_str(root, "/hits/0/id"), id) != 0 ||
-            json_real_value(crash_at(root, "/hits/0/cosine")) < 0.9999) {
+            json_number_value(crash_at(root, "/hits/0/cosine")) < 0.9999) {
             crash_fault("%s is not found by its text: %.300s", id, http->body);
         }
         json_decref(root);

@@ -270,7 +270,7 @@ void
 crash_show_log(const struct crash_daemon *daemon)
 {
     long size = crash_log_size(daemon);
-    char *text = read_log(daemon, size > 1500 ? size - 1500 : 0);
+    char *text = read_log(daemon, size > 700 ? size - 700 : 0);
 
     for (char *line = text; line != NULL && *line != '\0';) {
         size_t n = strcspn(line, "\n");
