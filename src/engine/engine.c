@@ -271,7 +271,10 @@ engine_train(struct engine *engine, const char *collection,
     if (err) {
         return err;
     }
-    const char *options = options_json ? options_json : "{}";
+    struct buf given, merged;
+    struct train_policy policy;
+    buf_init(&given, SETTINGS_BYTES_MAX);
+    buf_init(&merged, SETTINGS_BYTES_MAX);
     int64_t running = jobs_of_collection(engine->jobs, c->id);
     if (strcmp(c->fixed.encoder, SETTINGS_EXTERNAL) == 0) {
         err = fault_set(fault, ERR_UNSUPPORTED, "",
@@ -285,14 +288,26 @@ engine_train(struct engine *engine, const char *collection,
         }
     }
     if (!err) {
-        err = learn_check_options(options, fault);
+        pthread_mutex_lock(&c->lock);
+        err = settings_policy(c->patched, &policy, &given, NULL);
+        pthread_mutex_unlock(&c->lock);
     }
     if (!err) {
-        err = learn_check_data(engine, c, options, fault);
+        err = learn_merge_options(
+            given.data, options_json ? options_json : "{}", &merged, fault);
     }
     if (!err) {
-        err = jobs_queue(engine->jobs, c, JOB_KIND_TRAIN, options, id, fault);
+        err = learn_check_options(merged.data, fault);
     }
+    if (!err) {
+        err = learn_check_data(engine, c, merged.data, fault);
+    }
+    if (!err) {
+        err = jobs_queue(
+            engine->jobs, c, JOB_KIND_TRAIN, merged.data, id, fault);
+    }
+    buf_release(&given);
+    buf_release(&merged);
     collection_unref(c);
     return fault_of(fault, err, "starting a round");
 }

@@ -79,17 +79,9 @@ apply_policy(struct collection *c)
     if (err || fresh == 0 || (!time_due && !pairs_due)) {
         return;
     }
-    struct buf options;
     struct fault fault = {.err = OK};
     int64_t job;
-    buf_init(&options, SETTINGS_BYTES_MAX);
-    pthread_mutex_lock(&c->lock);
-    err = settings_policy(c->patched, &policy, &options, NULL);
-    pthread_mutex_unlock(&c->lock);
-    if (!err) {
-        err = engine_train(c->engine, c->name, options.data, &job, &fault);
-    }
-    buf_release(&options);
+    err = engine_train(c->engine, c->name, NULL, &job, &fault);
     if (!err) {
         c->policy_pairs_upto = counts.last_pair;
         log_info("engine", "policy round collection=%lld job=%lld",

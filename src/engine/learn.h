@@ -15,6 +15,7 @@
 #ifndef ENGINE_LEARN_H
 #define ENGINE_LEARN_H
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "engine/jobs.h"
 
@@ -30,6 +31,13 @@ struct collection;
  */
 enum err learn_check_options(
     const char *options_json, struct fault *fault) NODISCARD;
+
+/*
+ * learn_merge_options - the options of a request over those that the
+ * collection's settings give, as one object appended to out.
+ */
+enum err learn_merge_options(const char *of_settings, const char *of_request,
+    struct buf *out, struct fault *fault) NODISCARD;
 
 /*
  * learn_check_data - are there enough pairs for these options? ERR_INVALID

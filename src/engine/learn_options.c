@@ -160,6 +160,52 @@ learn_options_parse(
     return err;
 }
 
+static void
+add_member(struct buf *out, const char *key, const struct json *value)
+{
+    if (out->len > 1)
+        buf_add_char(out, ',');
+    buf_json_cstr(out, key);
+    buf_add_char(out, ':');
+    json_dump(value, out);
+}
+
+enum err
+learn_merge_options(const char *of_settings, const char *of_request,
+    struct buf *out, struct fault *fault)
+{
+    struct json *base = NULL, *over = NULL;
+    size_t start = out->len;
+    enum err err =
+        json_parse(of_settings, strlen(of_settings), 65536, &base, fault);
+
+    if (err == OK)
+        err = json_parse(of_request, strlen(of_request), 65536, &over, fault);
+    if (err == OK && json_kind(over) != JSON_KIND_OBJECT)
+        err = fault_set(fault, ERR_INVALID, "",
+            "the options of a training round are a JSON object");
+    if (err == OK) {
+        struct buf members;
+        buf_init(&members, out->max_bytes - start);
+        buf_add_char(&members, '{');
+        for (void *it = json_first(base); it != NULL;
+             it = json_next(base, it)) {
+            if (json_find(over, json_it_key(it)) == NULL)
+                add_member(&members, json_it_key(it), json_it_value(it));
+        }
+        for (void *it = json_first(over); it != NULL; it = json_next(over, it))
+            add_member(&members, json_it_key(it), json_it_value(it));
+        buf_add_char(&members, '}');
+        err = buf_status(&members);
+        if (err == OK)
+            buf_add(out, members.data, members.len);
+        buf_release(&members);
+    }
+    json_free(base);
+    json_free(over);
+    return err == OK ? buf_status(out) : err;
+}
+
 void
 learn_options_write(const struct learn_options *o, struct buf *out)
 {

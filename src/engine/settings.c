@@ -1,7 +1,9 @@
 #include "engine/settings.h"
 
+#include <stdio.h>
 #include <string.h>
 #include "base/alloc.h"
+#include "engine/learn.h"
 #include "base/json.h"
 #include "engine/document.h"
 
@@ -369,6 +371,28 @@ read_patchable(const struct json *root, const char **description,
     return err;
 }
 
+/* The options that every round of the collection starts from. */
+static enum err
+check_train_options(const struct json *options, struct fault *fault)
+{
+    struct fault inner = {.err = OK};
+    struct buf text;
+    buf_init(&text, SETTINGS_BYTES_MAX);
+    json_dump(options, &text);
+    enum err err = buf_status(&text);
+    if (!err) {
+        err = learn_check_options(text.data, &inner);
+    }
+    if (err && inner.err) {
+        char pointer[FAULT_POINTER_MAX];
+        snprintf(
+            pointer, sizeof pointer, "/train/options%.100s", inner.pointer);
+        err = fault_set(fault, err, pointer, "%s", inner.detail);
+    }
+    buf_release(&text);
+    return err;
+}
+
 static const struct train_policy policy_default = {
     .min_pairs = 200, .min_groups = 50};
 
@@ -389,6 +413,9 @@ settings_patch(
     }
     if (!err) {
         err = read_patchable(new, &description, &p, &options, fault);
+    }
+    if (!err && options) {
+        err = check_train_options(options, fault);
     }
     if (!err) {
         buf_add_str(out, "{\"description\":");
