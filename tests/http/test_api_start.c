@@ -159,6 +159,10 @@ test_order_of_sources(void **state)
     assert_non_null(strstr(text, "1024..1073741824, default 8388608"));
     (void)snprintf(command, sizeof(command), "%s --print-man", program());
     assert_non_null(strstr(output_of(command), ".SH EXIT STATUS"));
+    /* The page that is installed is the one that the program prints. */
+    (void)snprintf(command, sizeof(command),
+        "%s --print-man | cmp - server/kindredd.8 && echo SAME", program());
+    assert_non_null(strstr(output_of(command), "SAME"));
 }
 
 /* ---- addresses and keys
