@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/alloc.h"
 #include "base/log.h"
@@ -153,8 +154,10 @@ db_watch_log(struct db *db)
     sqlite3_wal_hook(db->sql, count_log_pages, db);
 }
 
+/* is_new: SQLite would write these into a file that has them already, before
+   anybody has looked whether it is ours to write. */
 static enum err
-configure(struct db *db, enum db_mode mode)
+configure(struct db *db, enum db_mode mode, bool is_new)
 {
     int rc = sqlite3_extended_result_codes(db->sql, 1);
 
@@ -171,7 +174,7 @@ configure(struct db *db, enum db_mode mode)
     }
     sqlite3_limit(db->sql, SQLITE_LIMIT_LENGTH, LENGTH_BYTES_MAX);
     sqlite3_limit(db->sql, SQLITE_LIMIT_ATTACHED, 0);
-    if (rc == SQLITE_OK && mode == DB_WRITER) {
+    if (rc == SQLITE_OK && mode == DB_WRITER && is_new) {
         rc = sqlite3_exec(db->sql, CONFIG_NEW_FILE, NULL, NULL, NULL);
     }
     if (rc == SQLITE_OK) {
@@ -189,6 +192,8 @@ db_open(
 {
     int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE;
     struct db *db = mem_calloc(1, sizeof(*db));
+    struct stat file;
+    bool is_new = stat(path, &file) != 0 || file.st_size == 0;
     enum err err;
     int rc;
 
@@ -198,7 +203,7 @@ db_open(
     flags |= mode == DB_READER ? SQLITE_OPEN_READONLY
                                : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
     rc = sqlite3_open_v2(path, &db->sql, flags, NULL);
-    err = rc == SQLITE_OK ? configure(db, mode) : db_error(db, rc);
+    err = rc == SQLITE_OK ? configure(db, mode, is_new) : db_error(db, rc);
     if (err != OK) {
         fault_set(fault, err, "", "cannot open %s: %s", path,
             err == ERR_CORRUPT ? "it is damaged or not a database"
