@@ -105,13 +105,13 @@ crash_daemon_init(struct crash_daemon *daemon, const char *dir, bool failpoints)
 static void
 become_daemon(const struct crash_daemon *daemon, const char *failpoint)
 {
-    char port_file[240];
+    char port_file[260];
     const char *argv[32];
     size_t n = 0;
 
     /* Not to outlive a test that was killed. */
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    snprintf(port_file, sizeof(port_file), "%s.port", daemon->dir);
+    snprintf(port_file, sizeof(port_file), "%s.port", daemon->log);
     argv[n++] = daemon->program;
     argv[n++] = "--listen";
     argv[n++] = "127.0.0.1:0";
@@ -143,9 +143,9 @@ become_daemon(const struct crash_daemon *daemon, const char *failpoint)
 void
 crash_launch(struct crash_daemon *daemon, const char *failpoint)
 {
-    char port_file[240];
+    char port_file[260];
 
-    snprintf(port_file, sizeof(port_file), "%s.port", daemon->dir);
+    snprintf(port_file, sizeof(port_file), "%s.port", daemon->log);
     (void)unlink(port_file);
     daemon->port = 0;
     daemon->status = 0;
@@ -179,10 +179,10 @@ crash_await_end(struct crash_daemon *daemon, int64_t ms)
 bool
 crash_await_ready(struct crash_daemon *daemon)
 {
-    char port_file[240];
+    char port_file[260];
     int64_t until = clock_mono_ms() + READY_MS;
 
-    snprintf(port_file, sizeof(port_file), "%s.port", daemon->dir);
+    snprintf(port_file, sizeof(port_file), "%s.port", daemon->log);
     while (!crash_await_end(daemon, 3)) {
         FILE *f = fopen(port_file, "r");
         if (f != NULL) {
