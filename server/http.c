@@ -808,6 +808,9 @@ keep_escapes(void *cls, struct MHD_Connection *connection, char *s)
     return strlen(s);
 }
 
+static void library_log(void *cls, const char *fmt, va_list ap)
+    PRINTF_LIKE(2, 0);
+
 static void
 library_log(void *cls, const char *fmt, va_list ap)
 {

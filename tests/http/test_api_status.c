@@ -31,7 +31,7 @@ static struct kit_daemon keyed_daemon; /* three keys, small limits */
 #define KEY_WRITE "write-key-0123456789"
 #define KEY_ADMIN "admin-key-0123456789"
 
-/* ---- helpers --------------------------------------------------------------
+/* ---- helping --------------------------------------------------------------
  */
 
 static const char *const methods[] = {"get", "put", "post", "patch", "delete"};

@@ -105,7 +105,7 @@ static int
 load(void **state)
 {
     (void)state;
-    return json_parse((const char *)embedded_openapi.bytes,
+    return (int)json_parse((const char *)embedded_openapi.bytes,
         embedded_openapi.len, embedded_openapi.len, &openapi, NULL);
 }
 
