@@ -40,7 +40,7 @@ lib_alloc(size_t n)
            grow, so one more try lets it go on to its end; the call fails all
            the same. */
         out_of_memory = true;
-        p = malloc(n);
+        p = mem_alloc(n, 1);
     }
     return p;
 }

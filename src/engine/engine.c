@@ -303,8 +303,8 @@ engine_train(struct engine *engine, const char *collection,
         err = learn_check_data(engine, c, merged.data, fault);
     }
     if (!err) {
-        err = jobs_queue(
-            engine->jobs, c, JOB_KIND_TRAIN, merged.data, id, fault);
+        err =
+            jobs_queue(engine->jobs, c, JOB_KIND_TRAIN, merged.data, id, fault);
     }
     buf_release(&given);
     buf_release(&merged);

@@ -98,13 +98,13 @@ policy_starts_a_round(void **state)
     struct engine_collection_info info;
     engine_kit_open(&kit);
     fill(&kit);
+    post_pairs(&kit);
     assert_int_equal(engine_collection_patch(kit.engine, "docs",
                          "{\"train\":{\"every_pairs\":100,\"min_pairs\":50,"
                          "\"min_groups\":5}}",
                          &kit.arena, &info, &fault),
         OK);
     size_t n;
-    post_pairs(&kit);
     const struct engine_job *job = wait_for_end(&kit, &n);
     assert_non_null(job);
     assert_string_equal(job->kind, "train");
