@@ -12,7 +12,7 @@
  * intents: label, text. A pair is a text with a random other one of its label;
  * the figure is the share of test texts whose nearest train text has their
  * label. KEY=VALUE: lr epochs batch tau tokens features group seed dims buckets
- * positives (pairs of one text)
+ * positives (pairs of one text) refit ngram_max
  */
 #include <math.h>
 #include <stdio.h>
@@ -33,6 +33,7 @@
 
 static struct pool *pool;
 static char config[200] = "{}";
+static bool refit = true; /* take the texts' own document frequencies */
 static size_t positives = 4; /* pairs of one text, intents */
 
 static void
@@ -83,7 +84,7 @@ key_text(struct encoder_input in)
 static void
 set_options(struct train_options *o, int argc, char **argv)
 {
-    char dims[40] = "512", buckets[40] = "65536";
+    char dims[40] = "512", buckets[40] = "65536", ngram_max[40] = "5";
     for (int i = 0; i < argc; i++) {
         char *value = strchr(argv[i], '=');
         if (value == NULL)
@@ -104,6 +105,10 @@ set_options(struct train_options *o, int argc, char **argv)
             o->feature_dropout = (float)v;
         else if (strcmp(argv[i], "group") == 0)
             o->group_share = (float)v;
+        else if (strcmp(argv[i], "refit") == 0)
+            refit = v > 0;
+        else if (strcmp(argv[i], "ngram_max") == 0)
+            snprintf(ngram_max, sizeof ngram_max, "%s", value);
         else if (strcmp(argv[i], "positives") == 0)
             positives = (size_t)v;
         else if (strcmp(argv[i], "seed") == 0)
@@ -142,7 +147,7 @@ new_encoder(const struct encoder_input *texts, size_t n)
     struct walk walk = {.texts = texts, .n = n};
     if (encoder_new(&e, "static", config, NULL, &fault) != OK)
         die(fault.detail);
-    if (encoder_refit(e, next_text, &walk) != OK)
+    if (refit && encoder_refit(e, next_text, &walk) != OK)
         die("out of memory");
     return e;
 }
