@@ -23,8 +23,8 @@
 #define FLAT_CHUNK_SPANS (FLAT_CHUNK_ROWS / FLAT_SPAN_ROWS)
 #define FLAT_PAGE_ORDS 4096
 
-/* Queries that share a pass at most: eight tiles of the scan kernel. */
-#define FLAT_PASS_QUERIES 48
+/* Queries that share a pass at most: ten tiles of the AVX2 scan. */
+#define FLAT_PASS_QUERIES 50
 
 #define FLAT_NO_ROW UINT32_MAX
 

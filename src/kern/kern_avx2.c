@@ -2,10 +2,11 @@
  * kern_avx2.c - the table for AVX2 and FMA. Compiled with -mavx2 -mfma.
  *
  * The scan is 2 vpmaddubsw and 2 vpaddw a cycle at best (64 products), so
- * everything else is kept out of its way: twelve accumulators stay in registers
- * (two vectors of eight rows by six queries), a query costs one broadcast load
- * for two multiplications, and sums stay in 16 bits over a segment of 64 dims
- * (kern.h says why they fit), so that widening is one step in sixteen.
+ * everything else is kept out of its way: ten accumulators stay in registers
+ * (two vectors of eight rows by five queries; with six gcc 12 spills), a query
+ * costs one broadcast load for two multiplications, and sums stay in 16 bits
+ * over a segment of 64 dims (kern.h says why they fit), so that widening is one
+ * step in sixteen.
  */
 #include "kern/tables.h"
 
@@ -380,7 +381,7 @@ exp_shift(float *x, float shift, size_t n)
 
 /* --- the scan ------------------------------------------------------------- */
 
-#define Q_TILE 6
+#define Q_TILE 5
 
 /* acc += v in 16 bits, spelt out: from intrinsics gcc 12 gathers all products
    of an unrolled loop before it adds any, and spills them. */
@@ -464,14 +465,11 @@ scan_some(int32_t *out, size_t out_stride, const uint8_t *block,
     size_t q)
 {
     switch (q) {
-    case 6:
-        if (ahead == NULL)
-            scan_tile(out, out_stride, block, NULL, queries, stride, n, 6);
-        else
-            scan_tile(out, out_stride, block, ahead, queries, stride, n, 6);
-        break;
     case 5:
-        scan_tile(out, out_stride, block, ahead, queries, stride, n, 5);
+        if (ahead == NULL)
+            scan_tile(out, out_stride, block, NULL, queries, stride, n, 5);
+        else
+            scan_tile(out, out_stride, block, ahead, queries, stride, n, 5);
         break;
     case 4:
         scan_tile(out, out_stride, block, ahead, queries, stride, n, 4);
@@ -500,7 +498,7 @@ scan(int32_t *out, size_t out_stride, const uint8_t *blocks, size_t n_blocks,
         size_t left = n_queries;
 
         while (left > 0) {
-            /* 7 to 11 are two halves rather than six and a small rest */
+            /* 6 to 9 are two halves rather than five and a small rest */
             size_t q = left >= 2 * Q_TILE ? Q_TILE
                        : left > Q_TILE    ? (left + 1) / 2
                                           : left;

@@ -31,7 +31,7 @@
 #define K 10
 #define TEMPERATURE 0.05
 #define N_QUERIES 512
-#define MANY 48
+#define MANY 50
 #define LATENCIES 100000
 
 struct options {
@@ -342,7 +342,7 @@ bench(const struct options *o, size_t dims, bool clustered)
     run_load("8 threads", &load, search_until, 8, o->seconds, o->rows);
     run_load("32 threads", &load, search_until, 32, o->seconds, o->rows);
     run_load(
-        "ann_search_many 48", &load, search_many_until, 1, o->seconds, o->rows);
+        "ann_search_many 50", &load, search_many_until, 1, o->seconds, o->rows);
 
     struct ann_hit hits[K];
     struct ann_result result = {.hits = hits};
