@@ -142,7 +142,9 @@ impressions_add(struct impressions *im, const struct impression *in,
         bytes = mem_alloc(size, 1);
     }
     if (bytes) {
-        memcpy(bytes, in->items, items_size);
+        if (items_size) {
+            memcpy(bytes, in->items, items_size);
+        }
         memcpy(bytes + items_size, text_len ? in->text.s : "", text_len);
         memcpy(bytes + items_size + text_len, in->id ? in->id : "", id_size);
     }

@@ -297,7 +297,7 @@ export_and_import(void **state)
     engine_kit_collection(&kit, "with");
     struct fault fault = {.err = OK};
     for (int i = 0; i < 600; i++) {
-        char id[16], text[64], anchor[32];
+        char id[24], text[64], anchor[32];
         snprintf(id, sizeof(id), "id \"%d\"", i);
         snprintf(
             text, sizeof(text), "text %d with \"quotes\" and \\ %d", i, i * 7);
