@@ -30,6 +30,7 @@
 #define FOLDER_CYCLES 25
 #define BATCH_MAX 20
 #define BUCKETS 1024
+#define SIDE_ITEMS 120
 
 /* ---- the journal --------------------------------------------------------- */
 
@@ -65,6 +66,13 @@ struct worker {
     int64_t live;   /* acknowledged */
     bool live_open; /* a switch or a round may have come after it */
     uint64_t n_rounds, n_switches, n_backups, n_searches;
+    /* a collection beside: made, filled, named, deleted, the next one */
+    struct {
+        int number;
+        bool there, maybe;         /* acknowledged; the other may be as well */
+        bool filled, maybe_filled; /* with SIDE_ITEMS, in one array */
+        bool named, maybe_named;   /* by the alias "current" */
+    } side;
 };
 
 static struct worker workers[N_WRITERS];
@@ -417,10 +425,63 @@ follow_jobs(struct worker *w)
     return true;
 }
 
+/* The next step in the life of the collection beside. */
+static bool
+tend_side(struct worker *w)
+{
+    struct crash_text body = {0};
+    char path[80], words[CRASH_TEXT_MAX];
+    long status;
+    int wanted = 201;
+
+    snprintf(path, sizeof(path), "/v1/collections/side%d",
+        w->side.there ? w->side.number : w->side.number + 1);
+    if (!w->side.there) {
+        w->side.number++;
+        w->side.filled = w->side.named = false;
+        w->side.maybe = true;
+        status = crash_call(&w->http, "PUT", path,
+            "{\"dims\":32,\"encoder_config\":{\"buckets\":1024}}");
+        w->side.there = status == 201;
+        w->side.maybe = status == 0;
+    } else if (!w->side.filled) {
+        snprintf(
+            path, sizeof(path), "/v1/collections/side%d/items", w->side.number);
+        for (int i = 0; i < SIDE_ITEMS; i++) {
+            crash_words(words, 90000 + (uint64_t)i, 1);
+            crash_add(&body, "%s{\"id\":\"s%d\",\"text\":\"%s\"}",
+                i ? "," : "[", i, words);
+        }
+        crash_add(&body, "]");
+        wanted = 200;
+        w->side.maybe_filled = true;
+        status = crash_call(&w->http, "POST", path, body.s);
+        w->side.filled = status == 200;
+        w->side.maybe_filled = status == 0;
+    } else if (!w->side.named) {
+        crash_add(&body, "{\"collection\":\"side%d\"}", w->side.number);
+        w->side.maybe_named = true;
+        status = crash_call(&w->http, "PUT", "/v1/aliases/current", body.s);
+        w->side.named = status == 201;
+        w->side.maybe_named = status == 0;
+    } else {
+        wanted = 204;
+        w->side.maybe = true;
+        status = crash_call(&w->http, "DELETE", path, NULL);
+        w->side.there = status != 204;
+        w->side.maybe = status == 0;
+    }
+    free(body.s);
+    if (status != 0 && status != wanted && status != 503) {
+        fault_of_call(path, status, &w->http);
+    }
+    return status != 0;
+}
+
 static bool
 administer(struct worker *w)
 {
-    uint64_t what = rng_below(&w->rng, 8);
+    uint64_t what = rng_below(&w->rng, 12);
     struct crash_text body = {0};
     long status;
 
@@ -463,6 +524,9 @@ administer(struct worker *w)
         status = crash_call(&w->http, "POST", "/v1/admin/backup", NULL);
         w->n_backups += status == 202;
         return status != 0;
+    }
+    if (what > 7) {
+        return tend_side(w);
     }
     status = crash_call(&w->http, "GET", CRASH_COLLECTION "/generations", NULL);
     if (status == 200) {
@@ -776,6 +840,50 @@ check_pairs(struct crash_http *http, struct worker *w)
     }
 }
 
+/* The collection beside is as it was acknowledged, and no other is there. */
+static void
+check_side(struct crash_http *http, struct worker *w)
+{
+    char path[80], name[24];
+
+    snprintf(name, sizeof(name), "side%d", w->side.number);
+    snprintf(path, sizeof(path), "/v1/collections/%s", name);
+    long status = crash_call(http, "GET", path, NULL);
+    bool there = status == 200;
+    if (there != w->side.there && !w->side.maybe) {
+        crash_fault("%s: %ld", name, status);
+    }
+    if (there) {
+        json_t *root = crash_json(http);
+        int64_t n = crash_int(root, "/items");
+        json_decref(root);
+        if (n != (w->side.filled ? SIDE_ITEMS : 0) &&
+            !(w->side.maybe_filled && n == SIDE_ITEMS)) {
+            crash_fault("%s has %lld items", name, (long long)n);
+        }
+        w->side.filled = n == SIDE_ITEMS;
+    }
+    status = crash_call(http, "GET", "/v1/collections/current", NULL);
+    json_t *root = crash_json(http);
+    bool named = status == 200 && strcmp(crash_str(root, "/name"), name) == 0;
+    json_decref(root);
+    if ((status == 200 && !named) ||
+        (named != (there && w->side.named) && !w->side.maybe_named)) {
+        crash_fault("the alias of %s: %ld %.100s", name, status, http->body);
+    }
+    w->side.there = there;
+    w->side.named = named;
+    w->side.maybe = w->side.maybe_filled = w->side.maybe_named = false;
+    if (crash_call(http, "GET", "/v1/collections", NULL) == 200) {
+        root = crash_json(http);
+        size_t n = json_array_size(crash_at(root, "/collections"));
+        if (n != 1 + (size_t)there) {
+            crash_fault("%zu collections: %.300s", n, http->body);
+        }
+        json_decref(root);
+    }
+}
+
 /* No job may have failed: what a crash interrupts goes on. */
 static void
 check_jobs(struct crash_http *http)
@@ -817,6 +925,7 @@ compare(struct crash_daemon *daemon, bool with_backup)
         }
     }
     check_pairs(&http, &pairer);
+    check_side(&http, &admin);
     if (crash_settle(&http, 60000)) {
         check_jobs(&http);
         crash_check_lineage(&http, true);
@@ -944,7 +1053,7 @@ number_from(const char *name, int64_t otherwise)
 
 static struct {
     int64_t killed, failpoints, early, checked;
-    uint64_t acknowledged, searches, rounds, switches, backups;
+    uint64_t acknowledged, searches, rounds, switches, backups, sides;
 } sums;
 
 static void
@@ -958,6 +1067,7 @@ add_sums(void)
     sums.rounds += admin.n_rounds;
     sums.switches += admin.n_switches;
     sums.backups += admin.n_backups;
+    sums.sides += (uint64_t)admin.side.number;
 }
 
 /* One death and what comes after it. */
@@ -1067,13 +1177,15 @@ main(void)
     crash_end();
     printf("%lld deaths in cycles: %lld killed, %lld at failpoints, %lld while "
            "starting; %llu writes acknowledged, %llu searches, %llu rounds, "
-           "%llu switches, %llu backups; %lld files checked (%.0f s)\n",
+           "%llu switches, %llu backups, %llu other collections; %lld files "
+           "checked (%.0f s)\n",
         (long long)(sums.killed + sums.failpoints + sums.early),
         (long long)sums.killed, (long long)sums.failpoints,
         (long long)sums.early, (unsigned long long)sums.acknowledged,
         (unsigned long long)sums.searches, (unsigned long long)sums.rounds,
         (unsigned long long)sums.switches, (unsigned long long)sums.backups,
-        (long long)sums.checked, (double)(clock_mono_ms() - started) / 1000);
+        (unsigned long long)sums.sides, (long long)sums.checked,
+        (double)(clock_mono_ms() - started) / 1000);
     for (size_t i = 0; i < N_POINTS && full; i++) {
         printf("    %3d at %s\n", n_died_at[i], points[i].name);
     }

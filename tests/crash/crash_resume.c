@@ -238,13 +238,13 @@ leave(struct crash_daemon *daemon, struct crash_http *http)
 static const struct death round_deaths[] = {
     {"learn_step", 1, 2, false},
     {"learn_step", 9, 2, true},
-    {"learn_before_save", 1, 2, true},
+    {"learn_before_save", 1, 2, false},
     {"learn_created", 1, 2, false},
     {"store_weights_chunk", 1, 2, true},
     {"learn_saved", 1, 2, true},
     {"learn_registered", 1, 2, true},
     {"reembed_batch", 1, 2, false},
-    {"store_reembed_commit", 1, 2, true},
+    {"store_reembed_commit", 1, 2, false},
     {"reembed_committed", 1, 2, false},
     {"learn_before_publish", 1, 2, false},
     {"learn_publish", 1, 2, false},
@@ -296,7 +296,7 @@ static const struct death job_deaths[] = {
     {"reembed_batch", 1, 1, false},
     {"store_reembed_commit", 1, 1, true},
     {"reembed_committed", 1, 1, false},
-    {"store_publish", 1, 1, true},
+    {"store_publish", 1, 1, false},
     {"publish", 1, 1, false},
 };
 
