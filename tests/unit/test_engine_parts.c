@@ -212,7 +212,7 @@ settings(void **state)
     buf_init(&two, 1 << 16);
     buf_init(&options, 1 << 16);
     assert_int_equal(settings_patch(NULL,
-                         "{\"train\":{\"every_pairs\":5,\"options\":{\"x\":"
+                         "{\"train\":{\"every_pairs\":5,\"options\":{\"seed\":"
                          "1}}}",
                          &one, NULL),
         OK);
@@ -224,7 +224,7 @@ settings(void **state)
     assert_int_equal(policy.every_pairs, 5);
     assert_int_equal(policy.min_pairs, 9);
     assert_int_equal(policy.min_groups, 50);
-    assert_string_equal(options.data, "{\"x\":1}");
+    assert_string_equal(options.data, "{\"seed\":1}");
     struct fault fault = {.err = OK};
     buf_clear(&one);
     assert_int_equal(
