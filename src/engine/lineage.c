@@ -18,22 +18,10 @@
 
 /* ---- loading ------------------------------------------------------------- */
 
-struct bytes {
-    const char *at;
-    size_t left;
-};
-
 static enum err
-read_bytes(void *arg, void *out, size_t n)
+read_weights(void *arg, void *out, size_t n)
 {
-    struct bytes *b = arg;
-    if (n > b->left) {
-        return ERR_CORRUPT;
-    }
-    memcpy(out, b->at, n);
-    b->at += n;
-    b->left -= n;
-    return OK;
+    return weights_next(arg, out, n);
 }
 
 static enum err
@@ -51,16 +39,15 @@ load_encoder(struct collection *c, const struct generation_row *row,
         return encoder_ref_share(
             out, &engine->encoders, family, row->config.s, NULL, fault);
     }
-    void *bytes = NULL;
-    size_t n;
+    struct weights_reader *reader = NULL;
     struct encoder *encoder = NULL;
-    enum err err = weights_load(engine->store, row->id, &bytes, &n);
-    if (!err) {
-        struct bytes b = {.at = bytes, .left = n};
+    uint64_t n;
+    enum err err = weights_open(&reader, engine->store, row->id, &n);
+    if (!err) { /* the space's fingerprint checks the bytes */
         err = encoder_load(
-            &encoder, family, row->config.s, read_bytes, &b, n, fault);
+            &encoder, family, row->config.s, read_weights, reader, n, fault);
     }
-    mem_free(bytes);
+    weights_close(reader);
     if (!err) {
         err = encoder_ref_new(out, encoder);
         if (err) {

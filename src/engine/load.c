@@ -222,6 +222,88 @@ load_index(
     return err;
 }
 
+/* Loading the live encoder takes as long as loading its vectors: both at once.
+   The stub lends the snapshot its index. */
+struct encoder_loading {
+    pthread_t thread;
+    struct collection *c;
+    struct snapshot *stub;
+    struct snapshot *live;
+    struct fault fault;
+    enum err err;
+};
+
+static void *
+load_live(void *arg)
+{
+    struct encoder_loading *l = arg;
+    l->err =
+        load_snapshot(l->c, l->stub->generation, l->stub, &l->live, &l->fault);
+    return NULL;
+}
+
+/* The live generation without its encoder, with an empty index. */
+static enum err
+make_stub(struct collection *c, int64_t generation, struct snapshot **out,
+    struct fault *fault)
+{
+    struct generation_row row;
+    struct space_index *index;
+    struct arena arena;
+    struct db *db;
+    arena_init(&arena, SMALL_ARENA_BYTES);
+    enum err err = store_read_begin(c->engine->store, &db);
+    if (!err) {
+        err = generations_get(db, c->id, generation, &arena, &row);
+        store_read_end(c->engine->store, db);
+    }
+    if (!err && (size_t)row.dims != c->fixed.dims) {
+        err = fault_set(fault, ERR_CORRUPT, "",
+            "generation %lld of \"%s\" does not fit its collection",
+            (long long)generation, c->name);
+    }
+    if (!err) {
+        err = space_index_new(&index, row.space, c->fixed.dims, row.fingerprint,
+            c->engine->scan_pool);
+    }
+    if (!err) {
+        err =
+            snapshot_new(out, generation, row.id, NULL, index, row.temperature);
+    }
+    arena_release(&arena);
+    return err;
+}
+
+static enum err
+load_live_whole(struct collection *c, int64_t generation, struct walk *walk,
+    struct fault *fault)
+{
+    struct encoder_loading l = {.c = c, .fault = {.err = OK}};
+    enum err err = make_stub(c, generation, &l.stub, fault);
+    if (err) {
+        return err;
+    }
+    if (pthread_create(&l.thread, NULL, load_live, &l) != 0) {
+        snapshot_unref(l.stub);
+        return ERR_NOMEM;
+    }
+    err = load_roster(c, walk);
+    if (!err) {
+        err = load_index(c, l.stub->index, walk);
+    }
+    pthread_join(l.thread, NULL);
+    if (l.err) {
+        err = l.err;
+        if (fault && l.fault.err) {
+            *fault = l.fault;
+        }
+    } else {
+        c->live = l.live;
+    }
+    snapshot_unref(l.stub);
+    return err;
+}
+
 static enum err
 load_one(struct engine *engine, const struct collection_row *row,
     struct fault *fault)
@@ -241,13 +323,7 @@ load_one(struct engine *engine, const struct collection_row *row,
     }
     c->previous_generation = row->previous_generation;
     walk.c = c;
-    err = load_snapshot(c, row->live_generation, NULL, &c->live, fault);
-    if (!err) {
-        err = load_roster(c, &walk);
-    }
-    if (!err) {
-        err = load_index(c, c->live->index, &walk);
-    }
+    err = load_live_whole(c, row->live_generation, &walk, fault);
     if (!err && ann_count(c->live->index->ann) != walk.n) {
         err = fault_set(fault, ERR_CORRUPT, "",
             "collection \"%s\": %zu items but %zu vectors", c->name, walk.n,

@@ -35,9 +35,9 @@ find_family(const char *name)
     return NULL;
 }
 
-enum err
-encoder_new(struct encoder **out, const char *family, const char *config_json,
-    struct buf *config, struct fault *fault)
+static enum err
+make_encoder(struct encoder **out, const char *family, const char *config_json,
+    bool fill, struct buf *config, struct fault *fault)
 {
     const struct encoder_family *f = find_family(family);
     struct json *tree = NULL;
@@ -58,7 +58,7 @@ encoder_new(struct encoder **out, const char *family, const char *config_json,
         err = fault_set(
             fault, ERR_INVALID, "", "an encoder's settings are a JSON object");
     if (err == OK)
-        err = f->make(&encoder, tree, &canonical, fault);
+        err = f->make(&encoder, tree, fill, &canonical, fault);
     if (err == OK)
         err = buf_status(&canonical);
     if (err == OK && config != NULL) {
@@ -75,6 +75,13 @@ encoder_new(struct encoder **out, const char *family, const char *config_json,
     json_free(tree);
     buf_release(&canonical);
     return err;
+}
+
+enum err
+encoder_new(struct encoder **out, const char *family, const char *config_json,
+    struct buf *config, struct fault *fault)
+{
+    return make_encoder(out, family, config_json, true, config, fault);
 }
 
 void
@@ -392,7 +399,8 @@ encoder_load(struct encoder **out, const char *family, const char *config_json,
     uint64_t n_header = 0;
     enum err err;
 
-    err = encoder_new(&encoder, family, config_json, NULL, fault);
+    err =
+        make_encoder(&encoder, family, config_json, n_bytes == 0, NULL, fault);
     if (err != OK || n_bytes == 0)
         goto out;
     if (n_bytes < 8) {

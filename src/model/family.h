@@ -19,8 +19,9 @@ struct encoder_tensor {
 
 struct encoder_family {
     const char *name;
+    /* fill: set the untrained parameters; else they are about to be read */
     enum err (*make)(struct encoder **out, const struct json *config,
-        struct buf *canonical, struct fault *fault);
+        bool fill, struct buf *canonical, struct fault *fault);
     size_t (*tensors)(
         const struct encoder *encoder, struct encoder_tensor *out, size_t max);
     enum err (*encode)(const struct encoder *encoder,

@@ -293,7 +293,7 @@ read_settings(
 }
 
 static enum err
-static_make(struct encoder **out, const struct json *config,
+static_make(struct encoder **out, const struct json *config, bool fill,
     struct buf *canonical, struct fault *fault)
 {
     struct settings s;
@@ -321,7 +321,8 @@ static_make(struct encoder **out, const struct json *config,
         mem_free(e);
         return ERR_NOMEM;
     }
-    fill_untrained(e);
+    if (fill)
+        fill_untrained(e);
     buf_printf(canonical,
         "{\"buckets\":%lld,\"dims\":%lld,\"max_words\":%lld,"
         "\"ngram_max\":%lld,\"ngram_min\":%lld,\"seed\":%lld}",

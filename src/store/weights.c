@@ -367,52 +367,71 @@ weights_read(
     return err;
 }
 
-struct load {
-    unsigned char *bytes;
-    size_t n;
-    size_t max;
+struct weights_reader {
+    struct store *store;
+    int64_t generation_id;
+    struct facts facts;
+    int64_t chunk;  /* the next one to fetch */
+    size_t at, len; /* within bytes */
+    unsigned char bytes[WEIGHTS_CHUNK_BYTES];
 };
 
-static enum err
-load_chunk(void *ctx, const void *bytes, size_t n)
+enum err
+weights_open(struct weights_reader **out, struct store *store,
+    int64_t generation_id, uint64_t *n_bytes)
 {
-    struct load *load = ctx;
+    struct weights_reader *reader = mem_alloc(1, sizeof(*reader));
+    enum err err;
 
-    if (n > load->max - load->n) {
-        return ERR_CORRUPT;
+    if (reader == NULL) {
+        return ERR_NOMEM;
     }
-    memcpy(load->bytes + load->n, bytes, n);
-    load->n += n;
+    reader->store = store;
+    reader->generation_id = generation_id;
+    reader->chunk = 0;
+    reader->at = reader->len = 0;
+    err = fetch_facts(store, generation_id, &reader->facts);
+    if (err != OK) {
+        mem_free(reader);
+        return err;
+    }
+    *n_bytes = (uint64_t)reader->facts.n_bytes;
+    *out = reader;
     return OK;
 }
 
 enum err
-weights_load(
-    struct store *store, int64_t generation_id, void **bytes, size_t *n)
+weights_next(struct weights_reader *reader, void *out, size_t n)
 {
-    struct load load = {0};
-    struct facts facts;
-    enum err err = fetch_facts(store, generation_id, &facts);
+    unsigned char *to = out;
 
-    if (err != OK) {
-        return err;
+    while (n > 0) {
+        if (reader->at == reader->len) {
+            if (reader->chunk == count_chunks(reader->facts.n_bytes)) {
+                return ERR_CORRUPT;
+            }
+            enum err err = fetch_chunk(reader->store, reader->generation_id,
+                reader->chunk, &reader->facts, reader->bytes);
+            if (err != OK) {
+                return err;
+            }
+            reader->len = chunk_size(reader->facts.n_bytes, reader->chunk);
+            reader->at = 0;
+            reader->chunk++;
+        }
+        size_t step = MIN(n, reader->len - reader->at);
+        memcpy(to, reader->bytes + reader->at, step);
+        reader->at += step;
+        to += step;
+        n -= step;
     }
-    load.max = (size_t)facts.n_bytes;
-    load.bytes = mem_alloc_aligned(MAX(load.max, 1), 1);
-    if (load.bytes == NULL) {
-        return ERR_NOMEM;
-    }
-    err = weights_read(store, generation_id, load_chunk, &load);
-    if (err == OK && load.n != load.max) {
-        err = ERR_CORRUPT;
-    }
-    if (err != OK) {
-        mem_free(load.bytes);
-        return err;
-    }
-    *bytes = load.bytes;
-    *n = load.n;
     return OK;
+}
+
+void
+weights_close(struct weights_reader *reader)
+{
+    mem_free(reader);
 }
 
 /* The same on one connection, for the check of the whole file. */

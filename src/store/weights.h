@@ -54,8 +54,17 @@ typedef enum err weights_chunk_fn(void *ctx, const void *bytes, size_t n);
 enum err weights_read(struct store *store, int64_t generation_id,
     weights_chunk_fn *fn, void *ctx) NODISCARD;
 
-/* The whole in one block aligned to 64 (mem_free). As weights_read. */
-enum err weights_load(struct store *store, int64_t generation_id, void **bytes,
-    size_t *n) NODISCARD;
+/*
+ * A reader that gives the bytes piece by piece and does not compare them with
+ * their checksum: for a caller that knows them by a fingerprint of its own.
+ * Errors as of weights_read; weights_next gives exactly n bytes or ERR_CORRUPT
+ * past the end.
+ */
+struct weights_reader;
+enum err weights_open(struct weights_reader **out, struct store *store,
+    int64_t generation_id, uint64_t *n_bytes) NODISCARD;
+enum err weights_next(
+    struct weights_reader *reader, void *out, size_t n) NODISCARD;
+void weights_close(struct weights_reader *reader); /* NULL is fine */
 
 #endif

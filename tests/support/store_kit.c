@@ -1,3 +1,4 @@
+#include "store/weights.h"
 #include "tests/support/store_kit.h"
 
 #include <dirent.h>
@@ -302,4 +303,40 @@ kit_check(struct kit *kit)
     struct fault fault = {0};
 
     must(store_check(kit->store, &fault), fault.detail);
+}
+
+struct load {
+    unsigned char *bytes;
+    size_t n;
+};
+
+static enum err
+load_chunk(void *ctx, const void *bytes, size_t n)
+{
+    struct load *load = ctx;
+    void *grown = mem_realloc(load->bytes, load->n + n + 1, 1);
+
+    if (grown == NULL) {
+        return ERR_NOMEM;
+    }
+    load->bytes = grown;
+    memcpy(load->bytes + load->n, bytes, n);
+    load->n += n;
+    return OK;
+}
+
+enum err
+weights_load(
+    struct store *store, int64_t generation_id, void **bytes, size_t *n)
+{
+    struct load load = {.n = 0};
+    enum err err = weights_read(store, generation_id, load_chunk, &load);
+
+    if (err != OK) {
+        mem_free(load.bytes);
+        return err;
+    }
+    *bytes = load.bytes;
+    *n = load.n;
+    return OK;
 }

@@ -52,4 +52,9 @@ enum err kit_publish(
 /* store_check, with the fault printed. */
 void kit_check(struct kit *kit);
 
+/* The whole weights of a generation in one block (mem_free), checked against
+   their checksum. As weights_read. */
+enum err weights_load(struct store *store, int64_t generation_id, void **bytes,
+    size_t *n) NODISCARD;
+
 #endif
