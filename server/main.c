@@ -143,8 +143,9 @@ stop(struct daemon *daemon)
             (long long)(clock_mono_ms() - from_ms));
         _exit(EXIT_FINE);
     }
-    events_free(daemon->events);
     engine_close(daemon->engine);
+    /* After the engine: a job on its way to its end still tells of events. */
+    events_free(daemon->events);
     http_free(daemon->http);
     gate_free(daemon->gate);
     metrics_free(daemon->metrics);
