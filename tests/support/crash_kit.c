@@ -270,9 +270,17 @@ void
 crash_show_log(const struct crash_daemon *daemon)
 {
     long size = crash_log_size(daemon);
-    char *text = read_log(daemon, size > 700 ? size - 700 : 0);
+    char *text = read_log(daemon, size > 60000 ? size - 60000 : 0);
+    size_t len = text != NULL ? strlen(text) : 0;
+    char *report = text != NULL ? strstr(text, "Sanitizer") : NULL;
 
-    for (char *line = text; line != NULL && *line != '\0';) {
+    /* What a sanitizer says begins far above the end. */
+    if (report != NULL) {
+        report[strlen(report) > 4000 ? 4000 : strlen(report)] = '\0';
+    } else if (text != NULL) {
+        report = text + (len > 700 ? len - 700 : 0);
+    }
+    for (char *line = report; line != NULL && *line != '\0';) {
         size_t n = strcspn(line, "\n");
         printf("        | %.*s\n", (int)n, line);
         line += n + (line[n] == '\n');
