@@ -157,6 +157,37 @@ tape_reserve(struct static_tape *t, const struct static_encoder *e)
     return OK;
 }
 
+/* Terms of one sum of rows, handed to the kernel a few at a time: it adds them
+   in registers, so the output is read and written once for all of them. */
+#define TERMS 64
+
+struct terms {
+    const float *rows;
+    size_t stride;
+    float *out;
+    size_t n_dims;
+    size_t n;
+    uint32_t idx[TERMS];
+    float weight[TERMS];
+};
+
+static void
+terms_flush(struct terms *t)
+{
+    kern()->gather(
+        t->out, t->rows, t->stride, t->idx, t->weight, t->n, t->n_dims);
+    t->n = 0;
+}
+
+static void
+terms_add(struct terms *t, uint32_t idx, float weight)
+{
+    if (t->n == TERMS)
+        terms_flush(t);
+    t->idx[t->n] = idx;
+    t->weight[t->n++] = weight;
+}
+
 struct pass {
     const struct static_encoder *e;
     struct static_tape *t;
@@ -249,12 +280,14 @@ text_worker(void *arg, size_t shard_i, size_t thread_i)
     for (size_t i = shard_i * TEXTS_A_SHARD; i < end; i++) {
         float *y = t->y + i * D;
         memset(y, 0, D * sizeof *y);
+        struct terms terms = {.rows = t->W, .stride = D, .out = y, .n_dims = D};
         for (size_t j = bag->text_start[i]; j < bag->text_start[i + 1]; j++) {
             const struct bag_entry *entry = &bag->entries[j];
             t->coef[j] = entry_coef(pass->e, entry);
             t->text[j] = (uint32_t)i;
-            kern()->axpy(y, t->coef[j], t->W + entry->word * D, D);
+            terms_add(&terms, entry->word, t->coef[j]);
         }
+        terms_flush(&terms);
         t->norm[i] = static_normalize(y, D);
         memcpy(pass->out + i * D, y, D * sizeof *y);
     }
@@ -369,10 +402,13 @@ d_word_worker(void *arg, size_t shard_i, size_t thread_i)
     for (size_t u = shard_i * WORDS_A_SHARD; u < end; u++) {
         float *dW = t->dW + u * D;
         memset(dW, 0, D * sizeof *dW);
+        struct terms terms = {
+            .rows = t->dy, .stride = D, .out = dW, .n_dims = D};
         for (size_t k = t->by_word.start[u]; k < t->by_word.start[u + 1]; k++) {
             size_t j = t->by_word.item[k];
-            kern()->axpy(dW, t->coef[j], t->dy + (size_t)t->text[j] * D, D);
+            terms_add(&terms, t->text[j], t->coef[j]);
         }
+        terms_flush(&terms);
         size_t at = bag->feature_start[u];
         for (size_t i = at; i < bag->feature_start[u + 1]; i++) {
             float dot = 0;
@@ -402,16 +438,18 @@ d_row_worker(void *arg, size_t shard_i, size_t thread_i)
         size_t p = r / e->n_buckets;
         size_t b = r % e->n_buckets;
         const struct inverted *inv = &t->by_bucket[p];
-        float *d_row = pass->grads->d_params + r * e->part_dims;
+        struct terms terms = {.rows = t->dW + p * e->part_dims,
+            .stride = e->base.n_dims,
+            .out = pass->grads->d_params + r * e->part_dims,
+            .n_dims = e->part_dims};
         for (size_t k = inv->start[b]; k < inv->start[b + 1]; k++) {
             size_t i = inv->item[k];
             if (!(t->gains[i] > 0))
                 continue;
-            kern()->axpy(d_row, t->gains[i],
-                t->dW + (size_t)t->owner[i] * e->base.n_dims + p * e->part_dims,
-                e->part_dims);
+            terms_add(&terms, t->owner[i], t->gains[i]);
             pass->grads->marks[r] = 1;
         }
+        terms_flush(&terms);
     }
 }
 
