@@ -20,8 +20,8 @@ struct encoder_tensor {
 struct encoder_family {
     const char *name;
     /* fill: set the untrained parameters; else they are about to be read */
-    enum err (*make)(struct encoder **out, const struct json *config,
-        bool fill, struct buf *canonical, struct fault *fault);
+    enum err (*make)(struct encoder **out, const struct json *config, bool fill,
+        struct buf *canonical, struct fault *fault);
     size_t (*tensors)(
         const struct encoder *encoder, struct encoder_tensor *out, size_t max);
     enum err (*encode)(const struct encoder *encoder,
