@@ -440,5 +440,13 @@ load_collections(struct engine *engine, struct fault *fault)
     }
     mem_free(names.v);
     arena_release(&names.arena);
+    if (err == ERR_NOT_FOUND || err == ERR_EXISTS || err == ERR_INVALID ||
+        err == ERR_SYNTAX || err == ERR_TOO_LARGE || err == ERR_CONFLICT) {
+        /* Nobody has asked for anything yet: the file contradicts itself. */
+        return fault_set(fault, ERR_CORRUPT, "",
+            "the file is damaged (loading the collections: %s); restore a "
+            "backup",
+            err_text(err));
+    }
     return fault_of(fault, err, "loading the collections");
 }
