@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "engine/learn.h"
 #include "engine/learn_data.h"
 
 static enum err
