@@ -822,6 +822,18 @@ library_log(void *cls, const char *fmt, va_list ap)
     log_limited(&limit, LOG_DEBUG, "http", "library says=\"%s\"", text);
 }
 
+/* MHD_quiesce_daemon would close the door instead, but it and the loops race
+   to take the listening socket out of their epoll sets, and the library aborts
+   the process when it loses (0.9.75 and later). */
+static enum MHD_Result
+admit(void *cls, const struct sockaddr *address, socklen_t len)
+{
+    struct http *http = cls;
+    (void)address;
+    (void)len;
+    return atomic_load(&http->daemon->draining) ? MHD_NO : MHD_YES;
+}
+
 static enum err
 start_threads(struct http *http, struct fault *fault)
 {
@@ -901,7 +913,7 @@ http_start(struct daemon *daemon, struct fault *fault)
         http->mhd =
             MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD |
                                  MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
-                0, NULL, NULL, handle, http, MHD_OPTION_EXTERNAL_LOGGER,
+                0, admit, http, handle, http, MHD_OPTION_EXTERNAL_LOGGER,
                 library_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
                 MHD_OPTION_CONNECTION_LIMIT, (unsigned)config->connections_max,
                 MHD_OPTION_PER_IP_CONNECTION_LIMIT,
@@ -937,9 +949,6 @@ bool
 http_stop(struct http *http)
 {
     int64_t until_ms = clock_mono_ms() + http->daemon->config.drain_ms;
-    int fd = MHD_quiesce_daemon(http->mhd);
-    if (fd >= 0)
-        (void)close(fd);
     while (clock_mono_ms() < until_ms && (atomic_load(&http->n_requests) > 0 ||
                                              atomic_load(&http->n_conns) > 0))
         clock_sleep_ms(5);
