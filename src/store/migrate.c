@@ -46,6 +46,10 @@ migrate_check(struct db *db, const char *path, struct fault *fault)
     if (err == OK) {
         err = db_get_int(db, COUNT_OBJECTS, &objects);
     }
+    /* "Unsupported file format" and the like have no code of their own. */
+    if (err == ERR_INTERNAL) {
+        err = ERR_CORRUPT;
+    }
     if (err != OK) {
         return fault_set(fault, err, "", "cannot read %s: %s", path,
             err == ERR_CORRUPT ? "it is damaged or not a database"
