@@ -425,16 +425,25 @@ jobs_open(struct jobs **out, struct engine *engine)
     return OK;
 }
 
+static bool
+has_ended(struct job *j)
+{
+    pthread_mutex_lock(&j->lock);
+    bool ended = job_state_is_final(j->state);
+    pthread_mutex_unlock(&j->lock);
+    return ended;
+}
+
 /* Forget the oldest ended job when there are many. With the lock held. */
 static void
 forget_ended(struct jobs *jobs)
 {
     size_t ended = 0;
     for (size_t i = 0; i < jobs->n; i++) {
-        ended += job_state_is_final(jobs->all[i]->state);
+        ended += has_ended(jobs->all[i]);
     }
     for (size_t i = 0; i < jobs->n && ended > ENDED_KEPT; i++) {
-        if (job_state_is_final(jobs->all[i]->state)) {
+        if (has_ended(jobs->all[i])) {
             job_unref(jobs->all[i]);
             memmove(&jobs->all[i], &jobs->all[i + 1],
                 (jobs->n - i - 1) * sizeof(struct job *));
