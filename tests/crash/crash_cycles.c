@@ -1123,6 +1123,9 @@ cycle(struct crash_daemon *daemon, struct rng *rng, int64_t number)
     }
     bool failing = crash_failing();
     compare(daemon, number % 7 == 0);
+    if (!failing && crash_log_has(daemon, 0, "Sanitizer")) {
+        crash_fault("a sanitizer speaks");
+    }
     if (crash_failing() && !failing) {
         printf("    (cycle %lld, %s)\n", (long long)number,
             failpoint[0] ? failpoint : "a kill");
