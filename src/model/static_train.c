@@ -171,6 +171,18 @@ struct terms {
     float weight[TERMS];
 };
 
+/* The arrays stay as they are: this is called once a row. */
+static void
+terms_start(struct terms *t, float *out, const float *rows, size_t stride,
+    size_t n_dims)
+{
+    t->rows = rows;
+    t->stride = stride;
+    t->out = out;
+    t->n_dims = n_dims;
+    t->n = 0;
+}
+
 static void
 terms_flush(struct terms *t)
 {
@@ -275,12 +287,13 @@ text_worker(void *arg, size_t shard_i, size_t thread_i)
     const struct bag *bag = &t->bag;
     size_t D = pass->e->base.n_dims;
     size_t end = MIN(bag->n_texts, (shard_i + 1) * TEXTS_A_SHARD);
+    struct terms terms;
 
     (void)thread_i;
     for (size_t i = shard_i * TEXTS_A_SHARD; i < end; i++) {
         float *y = t->y + i * D;
         memset(y, 0, D * sizeof *y);
-        struct terms terms = {.rows = t->W, .stride = D, .out = y, .n_dims = D};
+        terms_start(&terms, y, t->W, D, D);
         for (size_t j = bag->text_start[i]; j < bag->text_start[i + 1]; j++) {
             const struct bag_entry *entry = &bag->entries[j];
             t->coef[j] = entry_coef(pass->e, entry);
@@ -397,13 +410,13 @@ d_word_worker(void *arg, size_t shard_i, size_t thread_i)
     const struct bag *bag = &t->bag;
     size_t D = e->base.n_dims;
     size_t end = MIN(bag->n_words, (shard_i + 1) * WORDS_A_SHARD);
+    struct terms terms;
 
     (void)thread_i;
     for (size_t u = shard_i * WORDS_A_SHARD; u < end; u++) {
         float *dW = t->dW + u * D;
         memset(dW, 0, D * sizeof *dW);
-        struct terms terms = {
-            .rows = t->dy, .stride = D, .out = dW, .n_dims = D};
+        terms_start(&terms, dW, t->dy, D, D);
         for (size_t k = t->by_word.start[u]; k < t->by_word.start[u + 1]; k++) {
             size_t j = t->by_word.item[k];
             terms_add(&terms, t->text[j], t->coef[j]);
@@ -432,16 +445,17 @@ d_row_worker(void *arg, size_t shard_i, size_t thread_i)
     struct static_tape *t = pass->t;
     size_t rows = STATIC_PARTS * e->n_buckets;
     size_t end = MIN(rows, (shard_i + 1) * ROWS_A_SHARD);
+    struct terms terms;
 
     (void)thread_i;
     for (size_t r = shard_i * ROWS_A_SHARD; r < end; r++) {
         size_t p = r / e->n_buckets;
         size_t b = r % e->n_buckets;
         const struct inverted *inv = &t->by_bucket[p];
-        struct terms terms = {.rows = t->dW + p * e->part_dims,
-            .stride = e->base.n_dims,
-            .out = pass->grads->d_params + r * e->part_dims,
-            .n_dims = e->part_dims};
+        if (inv->start[b] == inv->start[b + 1])
+            continue;
+        terms_start(&terms, pass->grads->d_params + r * e->part_dims,
+            t->dW + p * e->part_dims, e->base.n_dims, e->part_dims);
         for (size_t k = inv->start[b]; k < inv->start[b + 1]; k++) {
             size_t i = inv->item[k];
             if (!(t->gains[i] > 0))
