@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -43,10 +44,11 @@ struct worker {
 };
 
 struct pool {
-    size_t n_threads; /* with the caller; immutable, as the next two */
+    size_t n_threads; /* that work; immutable, as the next three */
+    size_t n_workers; /* ours: all of them when idle, else all but the caller */
     bool idle;
     int spins;
-    struct worker *workers; /* n_threads - 1 */
+    struct worker *workers;
 
     pthread_mutex_t call_lock; /* held by the call in progress */
 
@@ -144,20 +146,19 @@ start_workers(struct pool *pool)
 {
     sigset_t all, before;
     enum err err = OK;
-    size_t want = pool->n_threads;
+    size_t want = pool->idle ? pool->n_threads : pool->n_threads - 1;
 
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pool->n_threads = 1;
-    while (pool->n_threads < want) {
-        struct worker *worker = &pool->workers[pool->n_threads - 1];
+    while (pool->n_workers < want) {
+        struct worker *worker = &pool->workers[pool->n_workers];
         worker->pool = pool;
-        worker->thread_i = pool->n_threads;
+        worker->thread_i = pool->n_workers + (pool->idle ? 0 : 1);
         if (pthread_create(&worker->thread, NULL, worker_main, worker) != 0) {
             err = ERR_NOMEM;
             break;
         }
-        pool->n_threads++;
+        pool->n_workers++;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return err;
@@ -208,7 +209,7 @@ pool_free(struct pool *pool)
     atomic_store(&pool->stop, true);
     pthread_cond_broadcast(&pool->work);
     pthread_mutex_unlock(&pool->sleep_lock);
-    for (size_t i = 0; i + 1 < pool->n_threads; i++) {
+    for (size_t i = 0; i < pool->n_workers; i++) {
         pthread_join(pool->workers[i].thread, NULL);
     }
     pthread_cond_destroy(&pool->work);
@@ -225,9 +226,9 @@ pool_threads(const struct pool *pool)
     return pool == NULL ? 1 : pool->n_threads;
 }
 
-/* Wake as many sleepers as there are shards beside the caller's first. */
+/* Wake as many sleepers as there are shards for them. */
 static void
-wake_workers(struct pool *pool, size_t n_shards)
+wake_workers(struct pool *pool, size_t n_wanted)
 {
     size_t n = atomic_load(&pool->n_sleepers);
 
@@ -235,10 +236,10 @@ wake_workers(struct pool *pool, size_t n_shards)
         return;
     }
     pthread_mutex_lock(&pool->sleep_lock);
-    if (n_shards - 1 >= n) {
+    if (n_wanted >= n) {
         pthread_cond_broadcast(&pool->work);
     } else {
-        for (size_t i = 0; i < n_shards - 1; i++) {
+        for (size_t i = 0; i < n_wanted; i++) {
             pthread_cond_signal(&pool->work);
         }
     }
@@ -280,7 +281,8 @@ pool_run(struct pool *pool, size_t n_shards, pool_fn *fn, void *arg)
     }
     ASSERT(n_shards <= UINT32_MAX);
     pthread_mutex_lock(&pool->call_lock);
-    if (pool->n_threads == 1 || n_shards <= 1) {
+    if (pool->n_workers == 0 || n_shards == 0 ||
+        (n_shards == 1 && !pool->idle)) {
         run_alone(n_shards, fn, arg);
         pthread_mutex_unlock(&pool->call_lock);
         return;
@@ -292,9 +294,17 @@ pool_run(struct pool *pool, size_t n_shards, pool_fn *fn, void *arg)
     atomic_store(&pool->n_shards, n_shards);
     atomic_store(&pool->n_done, 0);
     atomic_store(&pool->ticket, call + n_shards);
-    wake_workers(pool, n_shards);
-    while (work_once(pool, 0)) {
+    wake_workers(pool, pool->idle ? n_shards : n_shards - 1);
+    while (!pool->idle && work_once(pool, 0)) {
     }
     wait_done(pool, n_shards);
     pthread_mutex_unlock(&pool->call_lock);
+}
+
+void
+pool_give_way(void)
+{
+#ifdef __linux__
+    (void)setpriority(PRIO_PROCESS, 0, 10);
+#endif
 }

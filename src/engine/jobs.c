@@ -792,6 +792,7 @@ lane_thread(void *arg)
     struct jobs *jobs = start->jobs;
     enum lane lane = start->lane;
     mem_free(start);
+    pool_give_way();
     for (;;) {
         pthread_mutex_lock(&jobs->lock);
         while (!jobs->first[lane] && !jobs->stopping) {

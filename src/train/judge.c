@@ -11,6 +11,7 @@
 
 #define QUESTIONS_A_SHARD 32
 #define ROWS_A_BLOCK 1024
+#define ROWS_AT_ONCE 8192
 #define TIE 1e-6f
 #define POSITIVES_MAX 1024 /* of one question that are ranked */
 
@@ -98,16 +99,63 @@ block_worker(void *arg, size_t shard_i, size_t thread_i)
     }
 }
 
+/* Ordinals alone, because the index is locked against writers while it is
+   visited; the rows are copied one by one afterwards. */
+struct ordinals {
+    uint32_t *ords;
+    size_t n, cap;
+    bool nomem;
+};
+
 static bool
-visit_block(void *arg, const uint32_t *ords, const float *vectors, size_t n)
+take_ordinals(void *arg, const uint32_t *ords, const float *vectors, size_t n)
 {
-    struct ranking *r = arg;
-    r->ords = ords;
-    r->rows = vectors;
-    r->n_rows = n;
-    pool_run(r->pool, (r->n + QUESTIONS_A_SHARD - 1) / QUESTIONS_A_SHARD,
-        block_worker, r);
+    struct ordinals *o = arg;
+    (void)vectors;
+    if (o->n + n > o->cap) {
+        size_t cap = o->cap * 2 + n;
+        void *grown = mem_realloc(o->ords, cap, sizeof *o->ords);
+        if (grown == NULL) {
+            o->nomem = true;
+            return false;
+        }
+        o->ords = grown;
+        o->cap = cap;
+    }
+    memcpy(o->ords + o->n, ords, n * sizeof *ords);
+    o->n += n;
     return true;
+}
+
+/* Compare all questions with all rows, ROWS_AT_ONCE at a time; a row that is
+   removed meanwhile is passed over. */
+static enum err
+compare_all(struct ranking *r)
+{
+    struct ordinals o = {.cap = 0};
+    float *rows = mem_alloc_aligned(ROWS_AT_ONCE * r->D, sizeof *rows);
+    enum err err = rows == NULL ? ERR_NOMEM : OK;
+
+    if (err == OK)
+        ann_visit(r->index, take_ordinals, &o);
+    if (o.nomem)
+        err = ERR_NOMEM;
+    for (size_t at = 0; at < o.n && err == OK;) {
+        size_t n = 0;
+        uint32_t *ords = o.ords + at;
+        for (; at < o.n && n < ROWS_AT_ONCE; at++) {
+            if (ann_get(r->index, o.ords[at], rows + n * r->D) == OK)
+                ords[n++] = o.ords[at];
+        }
+        r->ords = ords;
+        r->rows = rows;
+        r->n_rows = n;
+        pool_run(r->pool, (r->n + QUESTIONS_A_SHARD - 1) / QUESTIONS_A_SHARD,
+            block_worker, r);
+    }
+    mem_free(o.ords);
+    mem_free(rows);
+    return err;
 }
 
 void
@@ -183,7 +231,7 @@ judge_rank(struct judge_ranks *out, const struct ann *index,
     }
     err = place_positives(&r);
     if (err == OK && n > 0)
-        ann_visit(index, visit_block, &r);
+        err = compare_all(&r);
     for (size_t k = 0; k < total && err == OK; k++) {
         if (ranks.rank[k] != JUDGE_ABSENT && r.tied[k] > 1)
             ranks.rank[k] += (r.tied[k] - 1) / 2;
