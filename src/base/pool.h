@@ -22,8 +22,13 @@ struct pool;
 /* Work on shard shard_i of n_shards; thread_i < pool_threads names scratch. */
 typedef void pool_fn(void *arg, size_t shard_i, size_t thread_i);
 
-/* n_threads > 0 with the caller. idle: run the threads (not the caller) under
-   SCHED_IDLE where allowed. They block all signals. ERR_NOMEM. */
+/*
+ * pool_new - n_threads > 0 threads that work.
+ *
+ * idle false: the caller of pool_run is one of them. idle true: all are ours,
+ * under SCHED_IDLE where that is allowed, and the caller only waits, so that
+ * nothing of a shard runs at its priority. ERR_NOMEM.
+ */
 enum err pool_new(struct pool **out, size_t n_threads, bool idle) NODISCARD;
 void pool_free(struct pool *pool);
 size_t pool_threads(const struct pool *pool); /* NULL counts as 1 */
