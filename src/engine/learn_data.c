@@ -303,11 +303,11 @@ out:
 
 /* ------------------------------------------------------------- examples */
 
-static struct batch_text
+static struct batch_side
 text_of(const struct encoder_input *input)
 {
-    return (struct batch_text){
-        .text = input->text, .len = input->len, .key = key_of(input)};
+    return (struct batch_side){
+        .input = *input, .key = key_of(input)};
 }
 
 /* Given negatives: texts and items of a pair, as stored:
@@ -317,7 +317,7 @@ read_negatives(struct engine *engine, struct collection *c,
     struct learn_data *data, const char *json, struct batch_example *example)
 {
     struct json *root;
-    struct batch_text *out =
+    struct batch_side *out =
         arena_alloc(&data->arena, BATCH_NEGATIVES_MAX, sizeof *out);
     if (out == NULL)
         return ERR_NOMEM;

@@ -30,11 +30,16 @@
 
 struct encoder;
 struct encoder_tape;
+struct image;
 
-/* One text to encode; borrowed. */
+/* What a family reads. */
+enum encoder_reads { ENCODER_READS_TEXT, ENCODER_READS_IMAGE };
+
+/* One thing to encode; borrowed. The member that the family reads is used. */
 struct encoder_input {
     const char *text; /* UTF-8 */
     size_t len;
+    const struct image *image; /* any size; NULL: none (a zero vector) */
 };
 
 /* What an encoder did with one input. */
@@ -48,7 +53,8 @@ struct encoder_info {
 struct encoder_segment {
     size_t start;
     size_t n;
-    float lr_scale; /* of the optimiser's learning rate for these */
+    float lr_scale; /* of the optimiser's learning rate for these; 0: fixed */
+    bool no_decay;  /* no weight decay: gains, biases */
 };
 
 struct encoder_grads {
@@ -80,6 +86,11 @@ enum err encoder_clone(
     struct encoder **out, const struct encoder *encoder) NODISCARD;
 
 const char *encoder_family(const struct encoder *encoder);
+enum encoder_reads encoder_reads(const struct encoder *encoder);
+/* The pictures that it is best given: side x side pixels of 1 (grey) or 3 (RGB)
+   channels; others are fitted (image_fit). 0 when it reads text. */
+uint32_t encoder_image_side(const struct encoder *encoder);
+uint32_t encoder_image_channels(const struct encoder *encoder);
 size_t encoder_dims(const struct encoder *encoder);
 size_t encoder_max_tokens(const struct encoder *encoder);
 bool encoder_is_trained(const struct encoder *encoder); /* else: its seed */

@@ -19,6 +19,7 @@ struct encoder_tensor {
 
 struct encoder_family {
     const char *name;
+    enum encoder_reads reads;
     /* fill: set the untrained parameters; else they are about to be read */
     enum err (*make)(struct encoder **out, const struct json *config, bool fill,
         struct buf *canonical, struct fault *fault);
@@ -49,6 +50,7 @@ struct encoder {
     const struct encoder_family *family;
     size_t n_dims;
     size_t max_tokens;
+    uint32_t image_side, image_channels; /* 0: reads text */
     float *params; /* [n_params], one block */
     size_t n_params;
     bool trained;        /* parameters differ from what the seed gives */

@@ -18,24 +18,26 @@
 #include <stdint.h>
 #include "base/err.h"
 #include "base/rng.h"
+#include "model/encoder.h"
 #include "nn/infonce.h"
 
 #define BATCH_NEGATIVES_MAX 8 /* given negatives of one pair */
 
-struct batch_text {
-    const char *text; /* borrowed for the run */
-    size_t len;
-    uint64_t key; /* hash of the text: equal texts are equal keys */
+/* One side of an example. */
+struct batch_side {
+    struct encoder_input input; /* what it points to is borrowed for the run */
+    uint64_t key; /* hash of the content: equal ones are equal keys */
 };
 
 /* One positive pair, or, for instances, one item (positive == anchor). */
 struct batch_example {
-    struct batch_text anchor;
-    struct batch_text positive;
-    const struct batch_text *negatives; /* [n_negatives]; borrowed */
+    struct batch_side anchor;
+    struct batch_side positive;
+    const struct batch_side *negatives; /* [n_negatives]; borrowed */
     size_t n_negatives;
     float weight;   /* > 0 */
     uint64_t group; /* hash of the group, 0: none */
+    uint64_t label; /* hash of the item's label, for SupCon; 0: none */
 };
 
 struct batch_plan;

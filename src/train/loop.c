@@ -122,15 +122,15 @@ fill_batch(struct run *r, const uint32_t *index, size_t n)
         r->weight[i] = e->weight;
         if (r->options->pretext == TRAIN_INSTANCES) {
             struct view anchor, key;
-            views_text(e->anchor.text, e->anchor.len, &r->rng, &anchor, &key);
-            r->inputs[i] = (struct encoder_input){anchor.text, anchor.len};
-            r->inputs[n + i] = (struct encoder_input){key.text, key.len};
+            views_text(e->anchor.input.text, e->anchor.input.len, &r->rng, &anchor, &key);
+            r->inputs[i] = (struct encoder_input){.text = anchor.text, .len = anchor.len};
+            r->inputs[n + i] = (struct encoder_input){.text = key.text, .len = key.len};
             r->keys[i] = e->anchor.key;
             continue;
         }
-        r->inputs[i] = (struct encoder_input){e->anchor.text, e->anchor.len};
+        r->inputs[i] = e->anchor.input;
         r->inputs[n + i] =
-            (struct encoder_input){e->positive.text, e->positive.len};
+            e->positive.input;
         r->keys[i] = e->positive.key;
     }
     if (r->options->pretext == TRAIN_INSTANCES)
@@ -139,8 +139,7 @@ fill_batch(struct run *r, const uint32_t *index, size_t n)
         const struct batch_example *e = &r->examples[index[i]];
         for (size_t j = 0; j < e->n_negatives && M - n < r->max_negatives;
              j++) {
-            r->inputs[n + M] = (struct encoder_input){
-                e->negatives[j].text, e->negatives[j].len};
+            r->inputs[n + M] = e->negatives[j].input;
             r->keys[M++] = e->negatives[j].key;
         }
     }

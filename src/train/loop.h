@@ -10,32 +10,65 @@
 #define TRAIN_LOOP_H
 
 #include <stdbool.h>
+#include "image/augment.h"
 #include "model/encoder.h"
 #include "train/batch.h"
 #include "train/optimizer.h"
 
 enum train_pretext { TRAIN_PAIRS, TRAIN_INSTANCES };
 
+/* Where the negative keys come from. */
+enum train_mechanism {
+    TRAIN_IN_BATCH,       /* the batch; the gradient reaches both sides */
+    TRAIN_MOMENTUM_QUEUE, /* earlier keys of a momentum encoder (MoCo) */
+    TRAIN_MEMORY_BANK,    /* the collection's stored vectors */
+    TRAIN_MECHANISMS
+};
+extern const char *const train_mechanism_names[TRAIN_MECHANISMS];
+
+enum train_loss {
+    TRAIN_INFONCE,   /* anchor -> key */
+    TRAIN_SYMMETRIC, /* both directions */
+    TRAIN_FOUR_WAY,  /* one denominator over anchors and keys of both sides */
+    TRAIN_NT_XENT,   /* 2N views, each against all others (SimCLR) */
+    TRAIN_DCL,       /* decoupled: the positive is not in the denominator */
+    TRAIN_SUPCON,    /* all keys of the anchor's label are positives */
+    TRAIN_LOSSES
+};
+extern const char *const train_loss_names[TRAIN_LOSSES];
+
 struct train_options {
     enum train_pretext pretext;
+    enum train_mechanism mechanism;
+    enum train_loss loss;
     uint64_t seed;
-    size_t batch;      /* examples a step */
-    double epochs;     /* over the examples */
-    size_t max_steps;  /* 0: as the epochs say */
-    float lr;          /* peak learning rate */
-    float warmup;      /* share of the steps */
-    float temperature; /* tau, at the start if it is learned */
+    size_t batch;       /* examples a step */
+    size_t micro_batch; /* inputs encoded at once (GradCache when the batch has
+                           more); 0: what keeps memory bounded */
+    double epochs;      /* over the examples */
+    size_t max_steps;   /* 0: as the epochs say */
+    struct optimizer_options optimizer;
+    struct schedule_options schedule; /* holds the peak learning rate */
+    float temperature;                /* tau, at the start if it is learned */
     bool learn_temperature;
-    bool symmetric;        /* both directions of InfoNCE */
     float token_dropout;   /* share of words left out of each text */
     float feature_dropout; /* share of n-grams left out */
+    float char_noise;      /* share of the words of a view with a typing error */
     float group_share;     /* see batch.h */
-    struct adamw_options adamw;
+    float momentum;        /* of the key encoder, [0, 1) */
+    size_t queue;          /* keys kept, >= batch */
+    size_t bank_sample;    /* keys drawn from the bank a step */
+    size_t head_layers;    /* 0..3: projection head, dropped afterwards */
+    size_t head_dims;      /* its width and output */
+    size_t hard_negatives; /* mined ones a pair, at most; 0: none */
+    struct augment_options views; /* of pictures */
 };
 
-/* What measurement found best for the pretext; see src/README.md. */
-void train_options_default(
-    struct train_options *options, enum train_pretext pretext);
+/* What measurement found best for the pretext, the mechanism and what the
+   encoder reads; see src/README.md. */
+void train_options_default(struct train_options *options,
+    enum train_pretext pretext, enum train_mechanism mechanism,
+    enum encoder_reads reads, uint32_t channels);
 
 /* A moment of the run, for progress and for the curves of its record. */
 struct train_point {
@@ -44,6 +77,11 @@ struct train_point {
     double accuracy;      /* share of anchors that find their key first */
     double positive;      /* mean cosine of positives */
     double negative;      /* mean cosine of negatives */
+    double spread;        /* standard deviation of the embeddings' members
+                             times sqrt(D): 1 when spread over the sphere, 0
+                             when collapsed */
+    double staleness;     /* mean age of the queue's or bank's keys, in steps;
+                             0 in batch */
     double temperature;
     double lr;
     double pairs_per_second;
@@ -53,27 +91,60 @@ struct train_point {
    steps (about 200 times a run) and at the last. */
 typedef bool train_progress_fn(void *arg, const struct train_point *point);
 
+/* The stored vectors that TRAIN_MEMORY_BANK draws negatives from. */
+struct train_bank {
+    float *vectors;       /* [n, D] unit rows; refreshed in place */
+    const uint64_t *keys; /* [n] as batch_side.key: finds an example's row */
+    size_t n;
+};
+
+/*
+ * The state of a run between two steps, so that a killed one goes on with the
+ * same bits: parameters, optimiser, head, queue, momentum encoder, bank rows,
+ * generators. due is asked after every step; when it says true the state is
+ * written through save in pieces, then saved is told. load gives the state to
+ * start from, NULL: from the beginning. A state that does not fit (other
+ * options, examples or encoder) is refused with ERR_CORRUPT before anything
+ * changed.
+ */
+struct train_checkpoint {
+    bool (*due)(void *arg);
+    enum err (*begin)(void *arg);
+    encoder_write_fn *save;
+    enum err (*saved)(void *arg);
+    encoder_read_fn *load;
+    void *arg;
+};
+
 struct train_result {
     size_t n_steps;
     double loss;        /* of the last point */
     double temperature; /* at the end */
     double pairs_per_second;
+    double staleness;
+    size_t n_views; /* inputs that were encoded with their gradient */
+    double view_share; /* of the time, spent on making views */
+    bool collapsed; /* it stopped itself, see train_run */
     uint64_t peak_bytes; /* heap that the run took, the clone apart */
 };
 
 /*
  * train_run - train encoder in place.
  *
- *   examples  [n]  n >= 2 distinct ones; for TRAIN_INSTANCES the anchor and
- *                  the positive are both the item's text
+ *   examples    [n]  n >= 2 distinct ones; for TRAIN_INSTANCES the anchor and
+ *                    the positive are both the item itself
+ *   bank        for TRAIN_MEMORY_BANK, else NULL
+ *   checkpoint  NULL: none
  *
  * Errors: ERR_NOMEM, ERR_CANCELLED (the encoder is then half trained and
- * should be dropped), ERR_INVALID when no two examples differ or the loss
- * stops being a number. Source of the objective: nn/infonce.h.
+ * should be dropped), ERR_INVALID when no two examples differ, the loss stops
+ * being a number, or the embeddings collapse (result->collapsed: their spread
+ * stays below a tenth over several points; the fault says so), ERR_CORRUPT. Source of the objective: nn/infonce.h.
  */
 enum err train_run(struct encoder *encoder,
     const struct batch_example *examples, size_t n,
-    const struct train_options *options, struct pool *pool,
+    const struct train_options *options, struct train_bank *bank,
+    const struct train_checkpoint *checkpoint, struct pool *pool,
     train_progress_fn *progress, void *arg, struct train_result *result,
     struct fault *fault) NODISCARD;
 

@@ -72,7 +72,7 @@ load_texts(struct texts *out, const char *folder, const char *file)
         memcpy(whole + n_title + 1, text, n_text);
         out->id[out->n] = mem_strndup(id, n_id);
         out->text[out->n++] =
-            (struct encoder_input){whole, n_title + 1 + n_text};
+            (struct encoder_input){.text = whole, .len = n_title + 1 + n_text};
         json_free(tree);
     }
     free(line);

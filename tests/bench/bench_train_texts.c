@@ -74,11 +74,11 @@ first_words(const char *s, size_t n)
     return (struct encoder_input){.text = s, .len = (size_t)(p - s)};
 }
 
-static struct batch_text
+static struct batch_side
 key_text(struct encoder_input in)
 {
-    return (struct batch_text){
-        .text = in.text, .len = in.len, .key = hash_bytes(in.text, in.len, 1)};
+    return (struct batch_side){
+        .input = in, .key = hash_bytes(in.text, in.len, 1)};
 }
 
 static void
@@ -209,7 +209,7 @@ load_packages(const char *path, struct package *rows)
         seen[s] = key;
         rows[n].source = mem_strdup(column[1]);
         char *summary = mem_strdup(column[4]);
-        rows[n].summary = (struct encoder_input){summary, strlen(summary)};
+        rows[n].summary = (struct encoder_input){.text = summary, .len = strlen(summary)};
         rows[n].description = first_words(mem_strdup(column[5]), 150);
         n++;
     }
@@ -342,7 +342,7 @@ load_intents(struct intents *out, const char *path)
         *tab = '\0';
         out->label[out->n] = mem_strdup(line);
         char *text = mem_strdup(tab + 1);
-        out->text[out->n++] = (struct encoder_input){text, strlen(text)};
+        out->text[out->n++] = (struct encoder_input){.text = text, .len = strlen(text)};
     }
     free(line);
     fclose(f);

@@ -56,7 +56,7 @@ test_static_forward(void **state)
         params[e->rho_at + b] = (float)(-(double)b / 10);
     for (size_t i = 0; i < GOLDEN_TEXTS; i++)
         inputs[i] =
-            (struct encoder_input){golden_text[i], strlen(golden_text[i])};
+            (struct encoder_input){.text = golden_text[i], .len = strlen(golden_text[i])};
     assert_int_equal(
         encoder_encode(encoder, inputs, GOLDEN_TEXTS, out, NULL, NULL), OK);
     for (size_t i = 0; i < GOLDEN_TEXTS * GOLDEN_DIMS; i++)

@@ -81,7 +81,7 @@ open_bench(struct bench *b, const struct encoder_noise *noise)
             b->params[i] += 0.3f * (float)rng_normal(&rng);
     }
     for (size_t i = 0; i < N; i++)
-        b->inputs[i] = (struct encoder_input){texts[i], strlen(texts[i])};
+        b->inputs[i] = (struct encoder_input){.text = texts[i], .len = strlen(texts[i])};
     for (size_t i = 0; i < N * DIMS; i++)
         b->projection[i] = (float)rng_normal(&rng);
 }
@@ -335,7 +335,7 @@ test_empty_texts(void **state)
     (void)state;
     open_bench(&b, NULL);
     for (size_t i = 0; i < N; i++)
-        b.inputs[i] = (struct encoder_input){" ...", i % 5};
+        b.inputs[i] = (struct encoder_input){.text = " ...", .len = i % 5};
     assert_true(objective(&b, NULL) == 0);
     backward(&b, NULL);
     for (size_t i = 0; i < b.n_params; i++)

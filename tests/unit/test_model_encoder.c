@@ -242,7 +242,7 @@ fill_texts(void)
         for (size_t n = i % 10 == 3 ? 0 : 1 + rng_below(&rng, 20); n > 0; n--)
             len += (size_t)sprintf(texts[i] + len, "word%llu ",
                 (unsigned long long)rng_below(&rng, 90));
-        inputs[i] = (struct encoder_input){texts[i], len};
+        inputs[i] = (struct encoder_input){.text = texts[i], .len = len};
     }
 }
 
@@ -686,7 +686,7 @@ next_text(void *arg, struct encoder_input *text)
     struct texts_left *left = arg;
     if (left->n == 0)
         return false;
-    *text = (struct encoder_input){*left->text, strlen(*left->text)};
+    *text = (struct encoder_input){.text = *left->text, .len = strlen(*left->text)};
     left->text++;
     left->n--;
     return true;

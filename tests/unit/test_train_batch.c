@@ -28,11 +28,11 @@
 static struct batch_example examples[N_MAX];
 
 /* Keys as a caller has them: hashes; equal numbers are equal texts. */
-static struct batch_text
+static struct batch_side
 text(uint64_t number)
 {
-    return (struct batch_text){
-        .text = "t", .len = 1, .key = hash_u64(number + 1000)};
+    return (struct batch_side){
+        .input = {.text = "t", .len = 1}, .key = hash_u64(number + 1000)};
 }
 
 static void

@@ -29,14 +29,14 @@
 
 static char anchors[PAIRS][64], positives[PAIRS][64], titles[PAIRS][128];
 static struct batch_example examples[PAIRS];
-static struct batch_text negatives[PAIRS][2];
+static struct batch_side negatives[PAIRS][2];
 
-static struct batch_text
+static struct batch_side
 text_of(const char *s)
 {
     size_t len = strlen(s);
-    return (struct batch_text){
-        .text = s, .len = len, .key = hash_bytes(s, len, 1)};
+    return (struct batch_side){
+        .input = {.text = s, .len = len}, .key = hash_bytes(s, len, 1)};
 }
 
 static int
@@ -146,9 +146,9 @@ test_it_learns(void **state)
     struct encoder_input inputs[2 * PAIRS];
     size_t hits = 0;
     for (size_t i = 0; i < PAIRS; i++) {
-        inputs[i] = (struct encoder_input){anchors[i], strlen(anchors[i])};
+        inputs[i] = (struct encoder_input){.text = anchors[i], .len = strlen(anchors[i])};
         inputs[PAIRS + i] =
-            (struct encoder_input){positives[i], strlen(positives[i])};
+            (struct encoder_input){.text = positives[i], .len = strlen(positives[i])};
     }
     assert_int_equal(
         encoder_encode(encoder, inputs, 2 * PAIRS, out, NULL, NULL), OK);
@@ -380,9 +380,9 @@ test_against_its_parts(void **state)
         assert_int_equal(n, B);
         for (size_t i = 0; i < B; i++) {
             const struct batch_example *e = &examples[index[i]];
-            inputs[i] = (struct encoder_input){e->anchor.text, e->anchor.len};
+            inputs[i] = (struct encoder_input){.text = e->anchor.input.text, .len = e->anchor.input.len};
             inputs[B + i] =
-                (struct encoder_input){e->positive.text, e->positive.len};
+                (struct encoder_input){.text = e->positive.input.text, .len = e->positive.input.len};
             keys[i] = e->positive.key;
             weight[i] = e->weight;
         }

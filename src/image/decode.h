@@ -1,0 +1,62 @@
+/*
+ * decode.h - JPEG, PNG and WebP files from anybody into pixels, in bounded
+ * memory and time.
+ *
+ * The header is read first and everything is refused by it that is refused by
+ * size; only then is memory taken. The format is told by the file's first
+ * bytes, never by its name. EXIF orientation is applied. Of an animation the
+ * file is refused. A JPEG is shrunk while it is decoded (by 1/2, 1/4, 1/8) as
+ * far as side_wanted allows.
+ */
+#ifndef IMAGE_DECODE_H
+#define IMAGE_DECODE_H
+
+#include "image/image.h"
+
+#define IMAGE_BYTES_MAX ((size_t)32 << 20)  /* of a file, default */
+#define IMAGE_PIXELS_MAX ((uint64_t)64000000) /* width x height, default */
+
+enum image_format { IMAGE_UNKNOWN, IMAGE_JPEG, IMAGE_PNG, IMAGE_WEBP };
+
+/* By the first bytes; n may be 0. */
+enum image_format image_format_of(const void *bytes, size_t n);
+/* "image/jpeg", ...; NULL for IMAGE_UNKNOWN. */
+const char *image_format_type(enum image_format format);
+
+struct image_limits {
+    size_t bytes_max;     /* 0: IMAGE_BYTES_MAX */
+    uint64_t pixels_max;  /* 0: IMAGE_PIXELS_MAX */
+    uint32_t side_wanted; /* a result whose shorter side has at least this many
+                             pixels is enough; 0: the whole picture */
+};
+
+struct image_facts {
+    enum image_format format;
+    uint32_t width, height; /* as shown: after orientation */
+    uint32_t channels;      /* of the decoded form */
+};
+
+/* What the header says, within the limits, without decoding. Errors as
+   image_decode; a file whose later bytes are damaged may still pass. */
+enum err image_inspect(struct image_facts *out, const void *bytes, size_t n,
+    const struct image_limits *limits, struct fault *fault) NODISCARD;
+
+/*
+ * image_decode - a whole picture file.
+ *
+ *   out     image_release
+ *   bytes   [n] borrowed
+ *   limits  NULL: the defaults
+ *   fault   detail says what is wrong in words for the sender; its pointer is
+ *           the caller's to set
+ *
+ * Errors: ERR_UNSUPPORTED for another format (a text, a GIF, named where it is
+ * known), animation, 16 bits a channel, CMYK; ERR_TOO_LARGE over a limit, with
+ * both numbers; ERR_INVALID for an empty, damaged or truncated file; ERR_NOMEM.
+ * Cost: linear in the picture's pixels at most; memory at most a small multiple
+ * of the decoded size. Any thread.
+ */
+enum err image_decode(struct image *out, const void *bytes, size_t n,
+    const struct image_limits *limits, struct fault *fault) NODISCARD;
+
+#endif
