@@ -50,12 +50,20 @@ struct engine;
 #define ENGINE_PAGE_DEFAULT 100
 #define ENGINE_PAGE_MAX 1000
 #define ENGINE_EMBED_INPUTS_MAX 2048 /* texts in one embeddings call */
+#define ENGINE_VIEWS_MAX 64          /* views on one sheet */
 #define ENGINE_SEARCH_ID_BYTES 24    /* with the NUL */
 
 /* Text with its length; s == NULL means that it was not given. */
 struct engine_text {
     const char *s;
     size_t len;
+};
+
+/* A picture file as it was sent: JPEG, PNG or WebP, told by its bytes; bytes ==
+   NULL means that it was not given. */
+struct engine_image {
+    const void *bytes;
+    size_t n;
 };
 
 /* ---- life ---------------------------------------------------------------- */
@@ -65,11 +73,13 @@ struct engine_text {
 typedef void engine_event_hook(void *arg, int64_t job_id);
 
 struct engine_config {
-    const char *data_dir;   /* made when absent; locked while open */
-    size_t n_threads;       /* encode and scan threads; 0: the processors */
-    size_t n_tuner_threads; /* idle-priority training threads; 0: as above */
-    size_t text_bytes_max;  /* 0: ENGINE_TEXT_BYTES_MAX */
-    size_t impressions_max; /* answers remembered for feedback; 0: 10,000 */
+    const char *data_dir;      /* made when absent; locked while open */
+    size_t n_threads;          /* encode and scan threads; 0: the processors */
+    size_t n_tuner_threads;    /* idle-priority training threads; 0: as above */
+    size_t text_bytes_max;     /* 0: ENGINE_TEXT_BYTES_MAX */
+    size_t image_bytes_max;    /* of a picture's file; 0: 32 MiB */
+    uint64_t image_pixels_max; /* width x height; 0: 64 million */
+    size_t impressions_max;    /* answers remembered for feedback; 0: 10,000 */
     engine_event_hook *event_hook; /* may be NULL */
     void *event_hook_arg;
 };
@@ -103,7 +113,8 @@ void engine_health(const struct engine *engine, struct engine_health *out);
 /* ---- information --------------------------------------------------------- */
 
 struct engine_encoder_info {
-    const char *name;        /* "static", "external" */
+    const char *name;        /* "static", "vision", "external" */
+    const char *reads;       /* "text", "image", "nothing" */
     const char *description; /* one sentence */
     const char *config_json; /* all settings with their defaults */
     size_t dims_default;
@@ -117,6 +128,9 @@ struct engine_info {
     const struct engine_encoder_info *encoders;
     size_t n_encoders;
     size_t text_bytes_max;
+    size_t image_bytes_max;
+    uint64_t image_pixels_max;
+    const char *const *image_types; /* media types, ends with NULL */
     size_t n_collections;
     int64_t n_items;       /* of all collections */
     uint64_t vector_bytes; /* heap of all indexes */
@@ -140,6 +154,8 @@ struct engine_counters {
     uint64_t items_deleted;
     uint64_t texts_encoded;
     uint64_t encode_ns;
+    uint64_t images_decoded;
+    uint64_t decode_ns; /* summed over threads */
     uint64_t pairs_written;
     uint64_t feedback;
     uint64_t commits;          /* transactions of the writer */
@@ -160,7 +176,8 @@ void engine_counters(const struct engine *engine, struct engine_counters *out);
 struct engine_collection_info {
     const char *name;
     /* complete settings: {"encoder", "dims", "template", "encoder_config",
-       "description", "train": {...}} */
+       "images", "description", "train": {...}}; no "template" when the encoder
+       reads pictures */
     const char *settings_json;
     int64_t created_ms;
     int64_t n_items;
@@ -184,14 +201,20 @@ struct engine_collection_info {
     uint64_t roster_bytes;
     const char *const *aliases;
     size_t n_aliases;
+    const char *reads; /* what its encoder reads: "text", "image", "nothing" */
+    int64_t n_images;  /* items with a picture */
+    uint64_t image_bytes; /* of the pictures that are kept */
 };
 
 /*
  * engine_collection_put - make a collection, or confirm it.
  *
  *   settings_json  object; {} for all defaults. Fixed for ever: "encoder"
- *                  ("static", "external"), "dims", "template",
- *                  "encoder_config"; patchable: "description", "train"
+ *                  ("static", "vision", "external"), "dims", "template"
+ *                  (refused for "vision"), "encoder_config", "images" ("keep";
+ *                  or "vector" for "vision": the bytes of pictures are not
+ *                  kept, so it can be neither trained nor re-embedded);
+ *                  patchable: "description", "train"
  *   created        set
  *
  * An existing collection with equal fixed settings (those that are given) is
@@ -234,11 +257,24 @@ enum err engine_alias_delete(
 
 /* ---- items --------------------------------------------------------------- */
 
+/*
+ * What is embedded is what the collection's encoder reads: the document that
+ * its template makes of title, text and metadata, or the picture. The rest is
+ * kept, and found by filters, but not embedded. An item of a collection of
+ * pictures that has none yet has the zero vector, which no query finds.
+ *
+ * A write replaces title, text and metadata. The picture is replaced when one
+ * is given, taken away by no_image, and else kept. Refusals of a picture point
+ * at "/image": ERR_UNSUPPORTED (not JPEG, PNG or WebP; animated; 16 bits;
+ * CMYK), ERR_TOO_LARGE (bytes, pixels), ERR_INVALID (damaged, empty).
+ */
 struct engine_item {
     const char *id;
     struct engine_text title;
     struct engine_text text;
     struct engine_text metadata; /* a JSON object, or not given: {} */
+    struct engine_image image;   /* any collection; the bytes are checked */
+    bool no_image;               /* "image": null */
     const float *vector;         /* NULL; needed by an external collection */
     size_t n_vector;
 };
@@ -279,6 +315,15 @@ struct engine_outcome {
     struct fault fault;     /* ENGINE_REFUSED */
 };
 
+/* What is known of an item's picture. */
+struct engine_image_facts {
+    const char *type; /* "image/jpeg", ...; NULL: the item has no picture */
+    uint32_t width, height; /* as shown: after orientation */
+    uint64_t n_bytes;       /* of the file */
+    char sha256[SHA256_HEX];
+    bool kept; /* the bytes are there ("images": "keep") */
+};
+
 struct engine_item_view {
     const char *id;
     struct engine_text title; /* s NULL when it has none */
@@ -289,6 +334,7 @@ struct engine_item_view {
     int64_t updated_ms;
     const float *vector; /* NULL unless asked for */
     size_t n_vector;
+    struct engine_image_facts image;
 };
 
 /* Write one item; outcome: created, updated, unchanged. ERR_PRECONDITION when
@@ -308,6 +354,45 @@ enum err engine_item_patch(struct engine *engine, const char *collection,
 enum err engine_item_delete(struct engine *engine, const char *collection,
     const char *id, const struct engine_condition *condition,
     struct fault *fault) NODISCARD;
+
+/*
+ * Pictures alone.
+ *
+ * engine_image_put - set the picture of an item, which is made when there is
+ * none (without title and text); the rest of it stays. ENGINE_CREATED is the
+ * item, not the picture.
+ * engine_image_get - facts, and the bytes appended to out, whose maximum must
+ * be image_bytes_max at least; version is the item's. ERR_NOT_FOUND without the
+ * item, its picture, or its bytes (the detail says which).
+ * engine_image_delete - take the picture away. ERR_NOT_FOUND as above.
+ */
+enum err engine_image_put(struct engine *engine, const char *collection,
+    const char *id, const struct engine_image *image,
+    const struct engine_condition *condition, struct engine_outcome *outcome,
+    struct fault *fault) NODISCARD;
+enum err engine_image_get(struct engine *engine, const char *collection,
+    const char *id, struct engine_image_facts *facts, int64_t *version,
+    struct buf *out, struct fault *fault) NODISCARD;
+enum err engine_image_delete(struct engine *engine, const char *collection,
+    const char *id, const struct engine_condition *condition,
+    struct engine_outcome *outcome, struct fault *fault) NODISCARD;
+
+/*
+ * engine_item_views - what training shows its encoder of a picture: one PNG
+ * file with the picture as the encoder sees it first, then n random views.
+ *
+ *   n             1..ENGINE_VIEWS_MAX, "/n"
+ *   options_json  NULL for the defaults of training, else its "views" object
+ *                 ({"flip": 0, ...}); pointers "/views/..."
+ *   seed          the same gives the same views
+ *   out           the file is appended
+ *
+ * ERR_UNSUPPORTED when the collection's encoder does not read pictures;
+ * ERR_NOT_FOUND as engine_image_get.
+ */
+enum err engine_item_views(struct engine *engine, const char *collection,
+    const char *id, size_t n, const char *options_json, uint64_t seed,
+    struct buf *out, struct fault *fault) NODISCARD;
 
 /* All or nothing, one transaction; outcomes [n]. Of equal ids the last wins:
    earlier ones are ENGINE_SUPERSEDED. */
@@ -336,10 +421,12 @@ enum err engine_items_delete(struct engine *engine, const char *collection,
 
 /* ---- search -------------------------------------------------------------- */
 
-/* One query; exactly one of text, vector, id, examples. Start from
-   ENGINE_QUERY_DEFAULT. */
+/* One query; exactly one of text, image, vector, id, examples. Start from
+   ENGINE_QUERY_DEFAULT. ERR_INVALID "/text" when the encoder reads pictures,
+   "/image" when it does not. */
 struct engine_query {
     struct engine_text text;
+    struct engine_image image;
     const float *vector; /* any length but 0: normalised by the engine */
     size_t n_vector;
     const char *fingerprint; /* hex of the space of vector, or NULL */
@@ -390,7 +477,7 @@ struct engine_answer {
     struct engine_hit *hits;
     size_t n_hits;
     size_t dims;
-    /* for "explain" */
+    /* for "explain"; encode_ms holds the decoding of a picture */
     size_t n_candidates; /* rows that passed the filter */
     size_t n_scanned;
     size_t n_rescored;
@@ -433,7 +520,8 @@ struct engine_embeddings {
 };
 /* model: a collection, an alias, or an encoder's name ("static"). dims 0 for
    all; fewer cuts and normalises again. ERR_INVALID "/dimensions",
-   "/input/3" (empty), ERR_NOT_FOUND "/model". */
+   "/input/3" (empty), "/model" (it reads pictures, as for the two calls after
+   this), ERR_NOT_FOUND "/model". */
 enum err engine_embed(struct engine *engine, const char *model,
     const struct engine_text *inputs, size_t n, size_t dims, bool no_truncate,
     struct arena *arena, struct engine_embeddings *out,
@@ -455,7 +543,8 @@ enum err engine_similarity(struct engine *engine, const char *model,
 
 /* ---- pairs and feedback -------------------------------------------------- */
 
-/* A side of a pair: id or text, one of them. */
+/* A side of a pair: id or text, one of them. Where the encoder reads pictures,
+   an id: ERR_INVALID "/anchor/text". */
 struct engine_side {
     const char *id;
     struct engine_text text;
@@ -506,7 +595,8 @@ enum err engine_pair_delete(struct engine *engine, const char *collection,
 /* A pick in an earlier answer becomes a pair: the query is the anchor, the
    item the positive. ERR_NOT_FOUND "/search_id" when it is forgotten (the ring
    is bounded and in memory), ERR_INVALID "/item_id" when the item was not in
-   that answer or the query was not by text or id. */
+   that answer or the query was not by text or id (a picture must be stored as
+   an item first). */
 enum err engine_feedback(struct engine *engine, const char *collection,
     const char *search_id, const char *item_id, double weight,
     struct arena *arena, struct engine_outcome *outcome,
@@ -520,7 +610,8 @@ enum err engine_feedback(struct engine *engine, const char *collection,
  * order through the callback, which runs inside engine_bulk_* calls on the
  * calling thread. A refused line does not stop the others. An outcome other
  * than refused is reported only after its commit. Memory: at most 3 batches of
- * 1,024 lines or 8 MiB of text each.
+ * 1,024 lines or 8 MiB of text and pictures each, and the line that exceeds it.
+ * Pictures of a batch are decoded by all threads.
  */
 struct engine_bulk;
 typedef void engine_outcome_fn(void *arg, const struct engine_outcome *outcome);
@@ -574,7 +665,8 @@ void engine_stream_free(struct engine_stream *stream);
 struct engine_export_options {
     bool items;
     bool pairs;
-    bool vectors; /* each item with its vector of the live space */
+    bool vectors;   /* each item with its vector of the live space */
+    bool no_images; /* else each with its picture's bytes, base64 */
 };
 /* NDJSON: first {"kindred_export": 1, "collection": ..., "fingerprint": ...,
    "settings": ...}, then {"item": {...}} and {"pair": {...}} lines. */
