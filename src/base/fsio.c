@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
 #include "base/failpoint.h"
 
 static _Atomic uint64_t fail_n;
@@ -184,40 +185,98 @@ sync_parent(const char *path, struct fault *fault)
     return err;
 }
 
+struct fsio_out {
+    int fd; /* < 0: closed */
+    enum err err;
+    char path[PATH_MAX];
+    char beside[PATH_MAX];
+};
+
+enum err
+fsio_out_open(struct fsio_out **out, const char *path, struct fault *fault)
+{
+    struct fsio_out *o = mem_alloc(1, sizeof(*o));
+    int len, beside;
+
+    if (o == NULL) {
+        return fault_set(fault, ERR_NOMEM, "", "out of memory");
+    }
+    o->err = OK;
+    len = snprintf(o->path, sizeof(o->path), "%s", path);
+    beside = snprintf(o->beside, sizeof(o->beside), "%s.tmp", path);
+    if (len < 0 || beside < 0 || (size_t)beside >= sizeof(o->beside)) {
+        mem_free(o);
+        return fault_set(fault, ERR_INVALID, "", "a path is too long");
+    }
+    o->fd =
+        open_retry(o->beside, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
+    if (o->fd < 0) {
+        enum err err = refuse(fault, "create", o->beside);
+        mem_free(o);
+        return err;
+    }
+    *out = o;
+    return OK;
+}
+
+enum err
+fsio_out_write(
+    struct fsio_out *o, const void *bytes, size_t n, struct fault *fault)
+{
+    if (o->err == OK && write_all(o->fd, bytes, n) != 0) {
+        o->err = refuse(fault, "write", o->beside);
+    }
+    return o->err;
+}
+
+enum err
+fsio_out_commit(struct fsio_out *o, struct fault *fault)
+{
+    if (o->err == OK && sync_fd(o->fd) != 0) {
+        o->err = refuse(fault, "sync", o->beside);
+    }
+    int closed = close(o->fd);
+    o->fd = -1;
+    if (closed != 0 && o->err == OK) {
+        o->err = refuse(fault, "close", o->beside);
+    }
+    failpoint("fsio-before-rename");
+    if (o->err == OK && (must_fail() || rename(o->beside, o->path) != 0)) {
+        o->err = refuse(fault, "rename", o->beside);
+    }
+    if (o->err != OK) {
+        (void)unlink(o->beside);
+        return o->err;
+    }
+    failpoint("fsio-after-rename");
+    return sync_parent(o->path, fault);
+}
+
+void
+fsio_out_free(struct fsio_out *o)
+{
+    if (o != NULL && o->fd >= 0) {
+        close(o->fd);
+        (void)unlink(o->beside);
+    }
+    mem_free(o);
+}
+
 enum err
 fsio_write_atomic(
     const char *path, const void *bytes, size_t n, struct fault *fault)
 {
-    char beside[PATH_MAX];
-    enum err err = OK;
-    int fd, len;
+    struct fsio_out *out = NULL;
+    enum err err = fsio_out_open(&out, path, fault);
 
-    len = snprintf(beside, sizeof(beside), "%s.tmp", path);
-    if (len < 0 || (size_t)len >= sizeof(beside)) {
-        return fault_set(fault, ERR_INVALID, "", "a path is too long");
+    if (err == OK) {
+        err = fsio_out_write(out, bytes, n, fault);
     }
-    fd = open_retry(beside, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
-    if (fd < 0) {
-        return refuse(fault, "create", beside);
+    if (err == OK) {
+        err = fsio_out_commit(out, fault);
     }
-    if (write_all(fd, bytes, n) != 0) {
-        err = refuse(fault, "write", beside);
-    } else if (sync_fd(fd) != 0) {
-        err = refuse(fault, "sync", beside);
-    }
-    if (close(fd) != 0 && err == OK) {
-        err = refuse(fault, "close", beside);
-    }
-    failpoint("fsio-before-rename");
-    if (err == OK && (must_fail() || rename(beside, path) != 0)) {
-        err = refuse(fault, "rename", beside);
-    }
-    if (err != OK) {
-        (void)unlink(beside);
-        return err;
-    }
-    failpoint("fsio-after-rename");
-    return sync_parent(path, fault);
+    fsio_out_free(out);
+    return err;
 }
 
 enum err

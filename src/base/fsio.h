@@ -24,6 +24,20 @@ enum err fsio_read(
 enum err fsio_write_atomic(const char *path, const void *bytes, size_t n,
     struct fault *fault) NODISCARD;
 
+/*
+ * The same in pieces, for what is too large to hold: open, write until done,
+ * commit. Until the commit path is untouched; after OK the new file survives a
+ * power cut. fsio_out_free before it leaves nothing; NULL is fine. The first
+ * error stays: later writes and the commit return it.
+ */
+struct fsio_out;
+enum err fsio_out_open(
+    struct fsio_out **out, const char *path, struct fault *fault) NODISCARD;
+enum err fsio_out_write(struct fsio_out *out, const void *bytes, size_t n,
+    struct fault *fault) NODISCARD;
+enum err fsio_out_commit(struct fsio_out *out, struct fault *fault) NODISCARD;
+void fsio_out_free(struct fsio_out *out);
+
 /* Make a folder and its parents, mode 0700; one that exists is fine. */
 enum err fsio_make_dir(const char *path, struct fault *fault) NODISCARD;
 
