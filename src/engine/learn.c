@@ -149,13 +149,14 @@ train_candidate(struct round *r)
     job_set_phase(r->job, "train", at_train);
     r->start_ms = clock_mono_ms();
     if (encoder_is_trained(parent) && !r->options.lr_given)
-        t->lr *= LR_TRAINED;
+        t->schedule.lr *= LR_TRAINED;
     err = encoder_clone(&r->candidate, parent);
     if (err == OK && !encoder_is_trained(parent))
         err = refit_encoder(r);
     if (err == OK)
         err = train_run(r->candidate, r->data.examples, r->data.n_examples, t,
-            r->engine->tuner_pool, on_step, r, &r->trained, &r->fault);
+            NULL, NULL, r->engine->tuner_pool, on_step, r, &r->trained,
+            &r->fault);
     return err;
 }
 

@@ -61,13 +61,13 @@ read_training(
         const char *key;
         double min, max;
         float *out;
-    } floats[] = {{"lr", 1e-6, 10, &t->lr},
+    } floats[] = {{"lr", 1e-6, 10, &t->schedule.lr},
         {"temperature", 0.005, 1, &t->temperature},
-        {"warmup", 0, 0.9, &t->warmup},
+        {"warmup", 0, 0.9, &t->schedule.warmup},
         {"token_dropout", 0, 0.9, &t->token_dropout},
         {"feature_dropout", 0, 0.9, &t->feature_dropout},
         {"group_share", 0, 1, &t->group_share},
-        {"weight_decay", 0, 1, &t->adamw.weight_decay}};
+        {"weight_decay", 0, 1, &t->optimizer.weight_decay}};
     int64_t seed = 1, batch = (int64_t)t->batch, steps = 0;
     enum err err = OK;
 
@@ -89,9 +89,11 @@ read_training(
     if (err == OK)
         err = json_get_bool(root, "", "learn_temperature", JSON_OPTIONAL,
             &t->learn_temperature, fault);
+    bool symmetric = t->loss == TRAIN_SYMMETRIC;
     if (err == OK)
         err = json_get_bool(
-            root, "", "symmetric", JSON_OPTIONAL, &t->symmetric, fault);
+            root, "", "symmetric", JSON_OPTIONAL, &symmetric, fault);
+    t->loss = symmetric ? TRAIN_SYMMETRIC : TRAIN_INFONCE;
     t->seed = (uint64_t)seed;
     t->batch = (size_t)batch;
     t->max_steps = (size_t)steps;
@@ -140,7 +142,8 @@ learn_options_parse(
     struct json *root;
     enum err err;
 
-    train_options_default(&o.train, TRAIN_PAIRS);
+    train_options_default(
+        &o.train, TRAIN_PAIRS, TRAIN_IN_BATCH, ENCODER_READS_TEXT, 0);
     err = json_parse(json, strlen(json), 65536, &root, fault);
     if (err != OK)
         return err;
@@ -216,16 +219,16 @@ learn_options_write(const struct learn_options *o, struct buf *out)
         double value;
     } numbers[] = {{"seed", (double)t->seed}, {"batch", (double)t->batch},
         {"epochs", t->epochs}, {"max_steps", (double)t->max_steps},
-        {"warmup", (double)t->warmup}, {"replay", o->replay},
+        {"warmup", (double)t->schedule.warmup}, {"replay", o->replay},
         {"margin", o->margin}};
     const struct {
         const char *key;
         float value;
-    } floats[] = {{"lr", t->lr}, {"temperature", t->temperature},
+    } floats[] = {{"lr", t->schedule.lr}, {"temperature", t->temperature},
         {"token_dropout", t->token_dropout},
         {"feature_dropout", t->feature_dropout},
         {"group_share", t->group_share},
-        {"weight_decay", t->adamw.weight_decay}};
+        {"weight_decay", t->optimizer.weight_decay}};
 
     buf_printf(out, "{\"pretext\":\"%s\",\"mechanism\":\"in_batch\"",
         t->pretext == TRAIN_PAIRS ? "pairs" : "instances");
@@ -241,6 +244,6 @@ learn_options_write(const struct learn_options *o, struct buf *out)
         ",\"learn_temperature\":%s,\"symmetric\":%s,\"metric\":\"%s\","
         "\"force\":%s}",
         t->learn_temperature ? "true" : "false",
-        t->symmetric ? "true" : "false", judge_measure_names[o->metric],
-        o->force ? "true" : "false");
+        t->loss == TRAIN_SYMMETRIC ? "true" : "false",
+        judge_measure_names[o->metric], o->force ? "true" : "false");
 }

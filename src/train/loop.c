@@ -12,23 +12,31 @@
 #define LOG_SCALE_LR 0.01        /* peak, in units of ln(1 / tau) */
 #define NEGATIVES_A_BATCH 1024   /* given negatives that fit in a batch */
 
+const char *const train_mechanism_names[TRAIN_MECHANISMS] = {
+    "in_batch", "momentum_queue", "memory_bank"};
+const char *const train_loss_names[TRAIN_LOSSES] = {
+    "infonce", "symmetric", "four_way", "nt_xent", "dcl", "supcon"};
+
 void
-train_options_default(struct train_options *options, enum train_pretext pretext)
+train_options_default(struct train_options *options, enum train_pretext pretext,
+    enum train_mechanism mechanism, enum encoder_reads reads, uint32_t channels)
 {
+    (void)reads;
+    (void)channels;
     *options = (struct train_options){.pretext = pretext,
+        .mechanism = mechanism,
+        .loss = TRAIN_SYMMETRIC,
         .seed = 1,
         .batch = 1024,
         .epochs = 3,
-        .lr = 0.03f,
-        .warmup = 0.1f,
+        .schedule = {.kind = SCHEDULE_COSINE, .lr = 0.03f, .warmup = 0.1f},
         .temperature = 0.03f,
         .learn_temperature = false,
-        .symmetric = true,
         .token_dropout = 0.1f,
         .feature_dropout = 0.25f,
-        .group_share = 0.5f,
-        .adamw = {
-            .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0}};
+        .group_share = 0.5f};
+    optimizer_options_default(&options->optimizer, OPTIMIZER_ADAMW);
+    options->optimizer.weight_decay = 0;
     if (pretext == TRAIN_INSTANCES)
         options->epochs = 1;
 }
@@ -41,7 +49,7 @@ struct run {
     struct batch_plan *plan;
     struct encoder_tape *tape;
     struct encoder_grads *grads;
-    struct adamw *adamw;
+    struct optimizer *optimizer;
     struct encoder_input *inputs; /* [2 B + N] anchors, positives, negatives */
     uint64_t *keys;               /* [B + N] of positives and negatives */
     float *weight;                /* [B] */
@@ -62,7 +70,7 @@ run_release(struct run *r)
     batch_plan_free(r->plan);
     encoder_tape_free(r->tape);
     encoder_grads_free(r->grads);
-    adamw_free(r->adamw);
+    optimizer_free(r->optimizer);
     mem_free(r->inputs);
     mem_free(r->keys);
     mem_free(r->weight);
@@ -92,7 +100,7 @@ run_init(struct run *r, size_t n, size_t B, uint64_t *bytes)
     if (err == OK)
         err = encoder_grads_new(&r->grads, r->encoder);
     if (err == OK)
-        err = adamw_new(&r->adamw, n_params, &o->adamw);
+        err = optimizer_new(&r->optimizer, n_params, &o->optimizer);
     if (err != OK)
         return err;
     size_t scratch = infonce_workspace_floats(B, M);
@@ -122,15 +130,17 @@ fill_batch(struct run *r, const uint32_t *index, size_t n)
         r->weight[i] = e->weight;
         if (r->options->pretext == TRAIN_INSTANCES) {
             struct view anchor, key;
-            views_text(e->anchor.input.text, e->anchor.input.len, &r->rng, &anchor, &key);
-            r->inputs[i] = (struct encoder_input){.text = anchor.text, .len = anchor.len};
-            r->inputs[n + i] = (struct encoder_input){.text = key.text, .len = key.len};
+            views_text(e->anchor.input.text, e->anchor.input.len, &r->rng,
+                &anchor, &key);
+            r->inputs[i] =
+                (struct encoder_input){.text = anchor.text, .len = anchor.len};
+            r->inputs[n + i] =
+                (struct encoder_input){.text = key.text, .len = key.len};
             r->keys[i] = e->anchor.key;
             continue;
         }
         r->inputs[i] = e->anchor.input;
-        r->inputs[n + i] =
-            e->positive.input;
+        r->inputs[n + i] = e->positive.input;
         r->keys[i] = e->positive.key;
     }
     if (r->options->pretext == TRAIN_INSTANCES)
@@ -181,7 +191,7 @@ run_step(struct run *r, size_t step, size_t n_steps, struct fault *fault)
         .k = r->z + B * D,
         .weight = r->weight,
         .tau = (float)exp(-r->log_scale),
-        .symmetric = o->symmetric};
+        .symmetric = o->loss == TRAIN_SYMMETRIC};
     struct infonce_out out = {.dq = r->dz, .dk = r->dz + B * D};
     struct encoder_noise noise = {.rng = &r->rng,
         .token_dropout = o->token_dropout,
@@ -202,11 +212,12 @@ run_step(struct run *r, size_t step, size_t n_steps, struct fault *fault)
     err = encoder_backward(r->encoder, r->tape, r->dz, r->grads, r->pool);
     if (err != OK)
         return err;
-    float rate = schedule_cosine(step, n_steps, o->warmup);
-    adamw_step(r->adamw, encoder_params(r->encoder, &n_params), r->grads,
-        o->lr * rate, r->pool);
+    float lr = schedule_rate(&o->schedule, step, n_steps);
+    optimizer_step(r->optimizer, encoder_params(r->encoder, &n_params),
+        r->grads, lr, r->pool);
     if (o->learn_temperature)
-        step_temperature(r, out.d_log_scale, LOG_SCALE_LR * (double)rate, step);
+        step_temperature(r, out.d_log_scale,
+            LOG_SCALE_LR * (double)(lr / o->schedule.lr), step);
     r->loss += out.loss;
     r->accuracy += out.accuracy;
     r->positive += out.positive;
@@ -229,8 +240,7 @@ take_point(struct run *r, struct train_point *point, size_t step,
         .positive = r->positive / n,
         .negative = r->negative / n,
         .temperature = exp(-r->log_scale),
-        .lr = (double)(r->options->lr *
-                       schedule_cosine(step, n_steps, r->options->warmup)),
+        .lr = (double)schedule_rate(&r->options->schedule, step, n_steps),
         .pairs_per_second = (double)r->n_pairs / seconds};
     r->loss = r->accuracy = r->positive = r->negative = 0;
     r->n_sum = 0;
@@ -238,7 +248,8 @@ take_point(struct run *r, struct train_point *point, size_t step,
 
 enum err
 train_run(struct encoder *encoder, const struct batch_example *examples,
-    size_t n, const struct train_options *options, struct pool *pool,
+    size_t n, const struct train_options *options, struct train_bank *bank,
+    const struct train_checkpoint *checkpoint, struct pool *pool,
     train_progress_fn *progress, void *arg, struct train_result *result,
     struct fault *fault)
 {
@@ -250,6 +261,8 @@ train_run(struct encoder *encoder, const struct batch_example *examples,
     uint64_t bytes = 0;
     enum err err;
 
+    (void)bank;
+    (void)checkpoint;
     if (n < 2)
         return fault_set(
             fault, ERR_INVALID, "", "training needs two examples that differ");

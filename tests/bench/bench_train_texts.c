@@ -33,7 +33,7 @@
 
 static struct pool *pool;
 static char config[200] = "{}";
-static bool refit = true; /* take the texts' own document frequencies */
+static bool refit = true;    /* take the texts' own document frequencies */
 static size_t positives = 4; /* pairs of one text, intents */
 
 static void
@@ -92,7 +92,7 @@ set_options(struct train_options *o, int argc, char **argv)
         *value++ = '\0';
         double v = atof(value);
         if (strcmp(argv[i], "lr") == 0)
-            o->lr = (float)v;
+            o->schedule.lr = (float)v;
         else if (strcmp(argv[i], "epochs") == 0)
             o->epochs = v;
         else if (strcmp(argv[i], "batch") == 0)
@@ -159,7 +159,8 @@ train(struct encoder *e, const struct batch_example *examples, size_t n,
     struct train_result result;
     struct fault fault = {0};
     int64_t start = clock_mono_ns();
-    if (train_run(e, examples, n, o, pool, NULL, NULL, &result, &fault) != OK)
+    if (train_run(e, examples, n, o, NULL, NULL, pool, NULL, NULL, &result,
+            &fault) != OK)
         die(fault.detail);
     double s = seconds_since(start);
     printf("trained: %zu examples, %zu steps, %.1f s, %.0f pairs/s, loss "
@@ -209,7 +210,8 @@ load_packages(const char *path, struct package *rows)
         seen[s] = key;
         rows[n].source = mem_strdup(column[1]);
         char *summary = mem_strdup(column[4]);
-        rows[n].summary = (struct encoder_input){.text = summary, .len = strlen(summary)};
+        rows[n].summary =
+            (struct encoder_input){.text = summary, .len = strlen(summary)};
         rows[n].description = first_words(mem_strdup(column[5]), 150);
         n++;
     }
@@ -342,7 +344,8 @@ load_intents(struct intents *out, const char *path)
         *tab = '\0';
         out->label[out->n] = mem_strdup(line);
         char *text = mem_strdup(tab + 1);
-        out->text[out->n++] = (struct encoder_input){.text = text, .len = strlen(text)};
+        out->text[out->n++] =
+            (struct encoder_input){.text = text, .len = strlen(text)};
     }
     free(line);
     fclose(f);
@@ -385,7 +388,8 @@ bench_intents(const char *train_path, const char *test_path,
     struct intents train_set = {0}, test = {0};
     load_intents(&train_set, train_path);
     load_intents(&test, test_path);
-    struct batch_example *examples = mem_calloc(train_set.n * positives, sizeof *examples);
+    struct batch_example *examples =
+        mem_calloc(train_set.n * positives, sizeof *examples);
     size_t n = 0;
     struct rng rng;
     rng_seed(&rng, 9);
@@ -393,8 +397,7 @@ bench_intents(const char *train_path, const char *test_path,
         for (size_t found = 0, tries = 0; found < positives && tries < 100000;
              tries++) {
             size_t j = (size_t)rng_below(&rng, train_set.n);
-            if (i == j ||
-                strcmp(train_set.label[i], train_set.label[j]) != 0)
+            if (i == j || strcmp(train_set.label[i], train_set.label[j]) != 0)
                 continue;
             examples[n++] =
                 (struct batch_example){.anchor = key_text(train_set.text[i]),
@@ -414,7 +417,8 @@ int
 main(int argc, char **argv)
 {
     struct train_options o;
-    train_options_default(&o, TRAIN_PAIRS);
+    train_options_default(
+        &o, TRAIN_PAIRS, TRAIN_IN_BATCH, ENCODER_READS_TEXT, 0);
     kern_init();
     if (pool_new(&pool, 2, false) != OK)
         die("no threads");

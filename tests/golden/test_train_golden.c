@@ -55,8 +55,8 @@ test_static_forward(void **state)
     for (size_t b = 0; b < STATIC_POSITIONS; b++)
         params[e->rho_at + b] = (float)(-(double)b / 10);
     for (size_t i = 0; i < GOLDEN_TEXTS; i++)
-        inputs[i] =
-            (struct encoder_input){.text = golden_text[i], .len = strlen(golden_text[i])};
+        inputs[i] = (struct encoder_input){
+            .text = golden_text[i], .len = strlen(golden_text[i])};
     assert_int_equal(
         encoder_encode(encoder, inputs, GOLDEN_TEXTS, out, NULL, NULL), OK);
     for (size_t i = 0; i < GOLDEN_TEXTS * GOLDEN_DIMS; i++)
@@ -106,26 +106,29 @@ test_infonce(void **state)
 static void
 test_adamw(void **state)
 {
-    static const struct adamw_options options = {
-        .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0.01f};
+    static const struct optimizer_options options = {.kind = OPTIMIZER_ADAMW,
+        .beta1 = 0.9f,
+        .beta2 = 0.999f,
+        .eps = 1e-8f,
+        .weight_decay = 0.01f};
     float params[GOLDEN_PARAMS], d_params[GOLDEN_PARAMS];
     struct encoder_segment all = {.n = GOLDEN_PARAMS, .lr_scale = 1};
     struct encoder_grads grads = {
         .d_params = d_params, .segments = &all, .n_segments = 1};
-    struct adamw *adamw;
+    struct optimizer *optimizer;
 
     (void)state;
     memcpy(params, golden_params, sizeof params);
-    assert_int_equal(adamw_new(&adamw, GOLDEN_PARAMS, &options), OK);
+    assert_int_equal(optimizer_new(&optimizer, GOLDEN_PARAMS, &options), OK);
     for (size_t t = 0; t < GOLDEN_STEPS; t++) {
         memcpy(d_params, golden_grads + t * GOLDEN_PARAMS, sizeof d_params);
-        adamw_step(adamw, params, &grads, 0.03f, NULL);
+        optimizer_step(optimizer, params, &grads, 0.03f, NULL);
         for (size_t i = 0; t == 0 && i < GOLDEN_PARAMS; i++)
             near((double)params[i], golden_first[i], TOLERANCE, "first", i);
     }
     for (size_t i = 0; i < GOLDEN_PARAMS; i++)
         near((double)params[i], golden_last[i], TOLERANCE, "last", i);
-    adamw_free(adamw);
+    optimizer_free(optimizer);
 }
 
 int

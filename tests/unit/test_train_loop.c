@@ -75,10 +75,11 @@ static struct train_options
 small_run(void)
 {
     struct train_options o;
-    train_options_default(&o, TRAIN_PAIRS);
+    train_options_default(
+        &o, TRAIN_PAIRS, TRAIN_IN_BATCH, ENCODER_READS_TEXT, 0);
     o.batch = 16;
     o.epochs = 10;
-    o.lr = 0.1f;
+    o.schedule.lr = 0.1f;
     o.temperature = 0.1f;
     return o;
 }
@@ -114,8 +115,8 @@ run(struct encoder *encoder, const struct train_options *options,
 {
     struct fault fault = {0};
     memset(seen, 0, sizeof *seen);
-    enum err err = train_run(
-        encoder, examples, PAIRS, options, pool, watch, seen, result, &fault);
+    enum err err = train_run(encoder, examples, PAIRS, options, NULL, NULL,
+        pool, watch, seen, result, &fault);
     if (err != OK)
         print_error("%s: %s\n", err_text(err), fault.detail);
     return err;
@@ -146,9 +147,10 @@ test_it_learns(void **state)
     struct encoder_input inputs[2 * PAIRS];
     size_t hits = 0;
     for (size_t i = 0; i < PAIRS; i++) {
-        inputs[i] = (struct encoder_input){.text = anchors[i], .len = strlen(anchors[i])};
-        inputs[PAIRS + i] =
-            (struct encoder_input){.text = positives[i], .len = strlen(positives[i])};
+        inputs[i] = (struct encoder_input){
+            .text = anchors[i], .len = strlen(anchors[i])};
+        inputs[PAIRS + i] = (struct encoder_input){
+            .text = positives[i], .len = strlen(positives[i])};
     }
     assert_int_equal(
         encoder_encode(encoder, inputs, 2 * PAIRS, out, NULL, NULL), OK);
@@ -222,14 +224,14 @@ test_options_matter(void **state)
         o[i] = usual;
         o[i].max_steps = 4;
     }
-    o[1].lr = 0.05f;
+    o[1].schedule.lr = 0.05f;
     o[2].temperature = 0.2f;
-    o[3].symmetric = !usual.symmetric;
+    o[3].loss = TRAIN_INFONCE;
     o[4].token_dropout = 0.4f;
     o[5].feature_dropout = 0.6f;
     o[6].learn_temperature = !usual.learn_temperature;
-    o[7].adamw.weight_decay = 0.3f;
-    o[8].warmup = 1;
+    o[7].optimizer.weight_decay = 0.3f;
+    o[8].schedule.warmup = 1;
     for (size_t i = 0; i < ARRAY_LEN(o); i++) {
         fingerprint_of_run(prints[i], &o[i], 0);
         for (size_t j = 0; j < i; j++)
@@ -281,7 +283,7 @@ test_points(void **state)
     /* no one need watch */
     o.max_steps = 2;
     assert_int_equal(train_run(encoder, examples, PAIRS, &o, NULL, NULL, NULL,
-                         &result, NULL),
+                         NULL, NULL, &result, NULL),
         OK);
     encoder_free(encoder);
 }
@@ -296,8 +298,8 @@ test_cancel(void **state)
     struct seen seen = {.cancel_at = 4};
 
     (void)state;
-    assert_int_equal(train_run(encoder, examples, PAIRS, &o, NULL, watch, &seen,
-                         &result, &fault),
+    assert_int_equal(train_run(encoder, examples, PAIRS, &o, NULL, NULL, NULL,
+                         watch, &seen, &result, &fault),
         ERR_CANCELLED);
     assert_int_equal(seen.n_calls, 4);
     assert_int_equal(result.n_steps, 77); /* untouched */
@@ -328,7 +330,7 @@ test_learned_temperature(void **state)
     o.learn_temperature = true;
     o.temperature = 0.0105f;
     o.token_dropout = o.feature_dropout = 0;
-    o.lr = 1e-6f;
+    o.schedule.lr = 1e-6f;
     assert_int_equal(run(encoder, &o, NULL, &seen, &result), OK);
     assert_true(result.temperature >= 0.01 - 1e-6);
     encoder_free(encoder);
@@ -343,7 +345,7 @@ test_against_its_parts(void **state)
     struct encoder *want = make(), *got = make();
     struct encoder_tape *tape;
     struct encoder_grads *grads;
-    struct adamw *adamw;
+    struct optimizer *optimizer;
     struct batch_plan *plan;
     struct encoder_input inputs[2 * B];
     float z[2 * B * DIMS], dz[2 * B * DIMS];
@@ -354,12 +356,12 @@ test_against_its_parts(void **state)
 
     (void)state;
     o.token_dropout = o.feature_dropout = 0;
-    o.adamw.weight_decay = 0.5f; /* shows who is touched when */
+    o.optimizer.weight_decay = 0.5f; /* shows who is touched when */
     assert_non_null(workspace);
     assert_int_equal(encoder_tape_new(&tape, want), OK);
     assert_int_equal(encoder_grads_new(&grads, want), OK);
     float *params = encoder_params(want, &n_params);
-    assert_int_equal(adamw_new(&adamw, n_params, &o.adamw), OK);
+    assert_int_equal(optimizer_new(&optimizer, n_params, &o.optimizer), OK);
     assert_int_equal(
         batch_plan_new(&plan, examples, PAIRS, B, o.group_share, o.seed), OK);
     for (size_t step = 0; step < STEPS; step++) {
@@ -374,15 +376,16 @@ test_against_its_parts(void **state)
             .k = z + B * DIMS,
             .weight = weight,
             .tau = (float)exp(log((double)o.temperature)),
-            .symmetric = o.symmetric};
+            .symmetric = o.loss == TRAIN_SYMMETRIC};
         struct infonce_out out = {.dq = dz, .dk = dz + B * DIMS};
         assert_int_equal(batch_plan_next(plan, &index, &n), OK);
         assert_int_equal(n, B);
         for (size_t i = 0; i < B; i++) {
             const struct batch_example *e = &examples[index[i]];
-            inputs[i] = (struct encoder_input){.text = e->anchor.input.text, .len = e->anchor.input.len};
-            inputs[B + i] =
-                (struct encoder_input){.text = e->positive.input.text, .len = e->positive.input.len};
+            inputs[i] = (struct encoder_input){
+                .text = e->anchor.input.text, .len = e->anchor.input.len};
+            inputs[B + i] = (struct encoder_input){
+                .text = e->positive.input.text, .len = e->positive.input.len};
             keys[i] = e->positive.key;
             weight[i] = e->weight;
         }
@@ -393,8 +396,8 @@ test_against_its_parts(void **state)
         infonce(&in, &out, workspace, NULL);
         encoder_grads_clear(grads);
         assert_int_equal(encoder_backward(want, tape, dz, grads, NULL), OK);
-        adamw_step(adamw, params, grads,
-            o.lr * schedule_cosine(step, STEPS, o.warmup), NULL);
+        optimizer_step(optimizer, params, grads,
+            schedule_rate(&o.schedule, step, STEPS), NULL);
     }
     o.epochs = 3;
     assert_int_equal(run(got, &o, NULL, &seen, &result), OK);
@@ -404,7 +407,7 @@ test_against_its_parts(void **state)
         assert_true(fabsf(p[i] - params[i]) <= 1e-5f);
     free(workspace);
     batch_plan_free(plan);
-    adamw_free(adamw);
+    optimizer_free(optimizer);
     encoder_grads_free(grads);
     encoder_tape_free(tape);
     encoder_free(want);
@@ -421,15 +424,16 @@ test_instances(void **state)
     struct seen seen = {0};
 
     (void)state;
-    train_options_default(&o, TRAIN_INSTANCES);
+    train_options_default(
+        &o, TRAIN_INSTANCES, TRAIN_IN_BATCH, ENCODER_READS_TEXT, 0);
     o.batch = 16;
     o.epochs = 10;
     for (size_t i = 0; i < PAIRS; i++) {
         items[i].anchor = items[i].positive = text_of(titles[i]);
         items[i].weight = 1;
     }
-    assert_int_equal(
-        train_run(encoder, items, PAIRS, &o, NULL, watch, &seen, &result, NULL),
+    assert_int_equal(train_run(encoder, items, PAIRS, &o, NULL, NULL, NULL,
+                         watch, &seen, &result, NULL),
         OK);
     assert_true(seen.last.loss < seen.first.loss);
     encoder_free(encoder);
@@ -445,7 +449,7 @@ test_given_negatives(void **state)
     struct seen with, without;
 
     (void)state;
-    o.symmetric = false;
+    o.loss = TRAIN_INFONCE;
     o.token_dropout = o.feature_dropout = 0;
     o.batch = 8;
     o.group_share = 0;
@@ -475,20 +479,20 @@ test_refusals(void **state)
 
     (void)state;
     for (size_t n = 0; n < 2; n++)
-        assert_int_equal(train_run(encoder, examples, n, &o, NULL, watch, &seen,
-                             &result, &fault),
+        assert_int_equal(train_run(encoder, examples, n, &o, NULL, NULL, NULL,
+                             watch, &seen, &result, &fault),
             ERR_INVALID);
     assert_true(fault.detail[0] != '\0');
     for (size_t i = 0; i < 4; i++)
         same[i] = examples[0];
-    assert_int_equal(
-        train_run(encoder, same, 4, &o, NULL, watch, &seen, &result, &fault),
+    assert_int_equal(train_run(encoder, same, 4, &o, NULL, NULL, NULL, watch,
+                         &seen, &result, &fault),
         ERR_INVALID);
     assert_non_null(strstr(fault.detail, "differ"));
     assert_int_equal(seen.n_calls, 0);
-    o.lr = 1e38f;
-    assert_int_equal(train_run(encoder, examples, PAIRS, &o, NULL, watch, &seen,
-                         &result, &fault),
+    o.schedule.lr = 1e38f;
+    assert_int_equal(train_run(encoder, examples, PAIRS, &o, NULL, NULL, NULL,
+                         watch, &seen, &result, &fault),
         ERR_INVALID);
     assert_non_null(strstr(fault.detail, "learning rate"));
     encoder_free(encoder);
@@ -507,8 +511,8 @@ test_memory_runs_out(void **state)
         struct train_result result;
         struct fault fault = {0};
         alloc_fail_at(n);
-        enum err err = train_run(
-            encoder, examples, 12, &o, NULL, NULL, NULL, &result, &fault);
+        enum err err = train_run(encoder, examples, 12, &o, NULL, NULL, NULL,
+            NULL, NULL, &result, &fault);
         uint64_t seen = alloc_fail_at(0);
         encoder_free(encoder);
         assert_int_equal(err, seen >= n ? ERR_NOMEM : OK);
