@@ -651,7 +651,7 @@ write_training(struct round *r)
 {
     struct buf *b = &r->report;
     buf_add_str(b, "\"train\":{\"options\":");
-    learn_options_write(&r->options, b);
+    learn_options_write(&r->options, ENCODER_READS_TEXT, b);
     buf_printf(b, ",\"examples\":%zu,\"new_pairs\":%zu,\"replayed_pairs\":%zu",
         r->data.n_examples, r->data.n_new, r->data.n_replayed);
     if (!r->resumed) {
@@ -954,7 +954,8 @@ learn_run(struct engine *engine, struct collection *c, struct job *job)
     job_set_phase(job, "collect", 0);
     err = find_saved(r);
     if (err == OK)
-        err = learn_options_parse(job_options(job), &r->options, &r->fault);
+        err =
+            learn_options_parse(job_options(job), NULL, &r->options, &r->fault);
     if (err == OK)
         err = learn_collect(
             &r->data, engine, c, &r->options, pairs_upto, &r->fault);

@@ -306,8 +306,7 @@ out:
 static struct batch_side
 text_of(const struct encoder_input *input)
 {
-    return (struct batch_side){
-        .input = *input, .key = key_of(input)};
+    return (struct batch_side){.input = *input, .key = key_of(input)};
 }
 
 /* Given negatives: texts and items of a pair, as stored:
@@ -693,7 +692,7 @@ enum err
 learn_check_options(const char *options_json, struct fault *fault)
 {
     struct learn_options options;
-    return learn_options_parse(options_json, &options, fault);
+    return learn_options_parse(options_json, NULL, &options, fault);
 }
 
 enum err
@@ -703,7 +702,7 @@ learn_check_data(struct engine *engine, struct collection *c,
     struct learn_options options;
     struct facts facts;
     struct train_policy policy;
-    enum err err = learn_options_parse(options_json, &options, fault);
+    enum err err = learn_options_parse(options_json, NULL, &options, fault);
 
     if (err == OK)
         err = read_facts(engine, c, &facts);

@@ -13,6 +13,7 @@
 #define LEARN_EXAMPLES_MAX ((size_t)1 << 20) /* the newest are taken */
 #define LEARN_QUESTIONS_MAX 2000             /* of the judge split */
 #define LEARN_TUNE_MAX 1000                  /* of the tune split */
+#define LEARN_LABEL_BYTES_MAX 128
 #define LEARN_TEXT_BYTES_MAX ((size_t)4 << 30)
 
 enum learn_pretext { LEARN_AUTO, LEARN_PAIRS, LEARN_INSTANCES };
@@ -20,18 +21,29 @@ enum learn_pretext { LEARN_AUTO, LEARN_PAIRS, LEARN_INSTANCES };
 struct learn_options {
     enum learn_pretext pretext;
     struct train_options train;
-    bool lr_given, epochs_given;
-    double replay;             /* earlier pairs for every new one */
-    enum judge_measure metric; /* that decides */
-    double margin;             /* that the frozen regression set may lose */
-    bool force;                /* promote whatever the judge says */
+    bool lr_given;
+    char label[LEARN_LABEL_BYTES_MAX + 1]; /* a metadata field, or "" */
+    double replay;                         /* earlier pairs for every new one */
+    enum judge_measure metric;             /* that decides */
+    double margin; /* that the frozen regression set may lose */
+    bool force;    /* promote whatever the judge says */
 };
 
-/* Every member is optional. The pointers of refusals start at "". */
-enum err learn_options_parse(
-    const char *json, struct learn_options *out, struct fault *fault) NODISCARD;
-/* For the report: what was used, complete. */
-void learn_options_write(const struct learn_options *options, struct buf *out);
+/* What the defaults depend on beside the options themselves. */
+struct learn_setting {
+    enum learn_pretext pretext; /* what "auto" comes to; LEARN_AUTO: pairs */
+    enum encoder_reads reads;
+    uint32_t channels;
+};
+
+/* Every member is optional. of NULL: not known, what depends on it is not
+   checked. The pointers of refusals start at "". */
+enum err learn_options_parse(const char *json, const struct learn_setting *of,
+    struct learn_options *out, struct fault *fault) NODISCARD;
+/* For the report: what was used, complete; members that had no part in it are
+   left out. */
+void learn_options_write(const struct learn_options *options,
+    enum encoder_reads reads, struct buf *out);
 
 /* A question with what is shown of it. */
 struct learn_questions {

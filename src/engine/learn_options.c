@@ -1,41 +1,68 @@
+/*
+ * learn_options.c - the options of a round, from JSON and back.
+ *
+ * Names come first (pretext, mechanism, loss, optimiser): the defaults of the
+ * numbers depend on them and on what the encoder reads. Then the numbers, each
+ * in its range, then what does not go together.
+ */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/json.h"
 #include "engine/learn.h"
 #include "engine/learn_data.h"
 
+#define BATCH_MAX 8192
+#define QUEUE_MAX 1048576
+#define BANK_SAMPLE_MAX 65536
+#define HEAD_LAYERS_MAX 3
+#define HEAD_DIMS 128 /* where the defaults have no head */
+#define OPTIONS_BYTES_MAX 65536
+
+/* Published rates at a batch of 256, for an optimiser that is not the one the
+   defaults were measured with: He et al. 2020, sec. 4; Chen et al. 2020,
+   sec. 2.1. */
+#define LR_SGD 0.03f
+#define LR_LARS 0.3f
+#define LR_ADAMW 0.001f
+#define LR_BATCH 256.0f
+
+/* ---- reading ------------------------------------------------------------- */
+
+/* "KEY is one of A, B, C" */
 static enum err
-read_pretext(
-    const struct json *root, struct learn_options *o, struct fault *fault)
+refuse_name(const char *at, const char *key, const char *const *names, size_t n,
+    struct fault *fault)
 {
-    const char *name = "auto";
+    char list[160] = "", pointer[FAULT_POINTER_MAX];
+    size_t len = 0;
+
+    for (size_t i = 0; i < n && len < sizeof list; i++)
+        len += (size_t)snprintf(
+            list + len, sizeof list - len, "%s%s", i > 0 ? ", " : "", names[i]);
+    json_pointer(pointer, at, key);
+    return fault_set(fault, ERR_INVALID, pointer, "%s is one of %s", key, list);
+}
+
+/* The index of an optional member's value among n names; *index stays when the
+   member is absent. */
+static enum err
+read_name(const struct json *root, const char *key, const char *const *names,
+    size_t n, size_t *index, struct fault *fault)
+{
+    const char *name = NULL;
     enum err err =
-        json_get_str(root, "", "pretext", JSON_OPTIONAL, &name, NULL, fault);
-    if (err != OK)
+        json_get_str(root, "", key, JSON_OPTIONAL, &name, NULL, fault);
+
+    if (err != OK || name == NULL)
         return err;
-    if (strcmp(name, "auto") == 0)
-        o->pretext = LEARN_AUTO;
-    else if (strcmp(name, "pairs") == 0)
-        o->pretext = LEARN_PAIRS;
-    else if (strcmp(name, "instances") == 0)
-        o->pretext = LEARN_INSTANCES;
-    else
-        return fault_set(fault, ERR_INVALID, "/pretext",
-            "pretext is \"auto\", \"pairs\" or \"instances\"");
-    name = "in_batch";
-    err =
-        json_get_str(root, "", "mechanism", JSON_OPTIONAL, &name, NULL, fault);
-    if (err != OK)
-        return err;
-    if (strcmp(name, "momentum_queue") == 0 || strcmp(name, "memory_bank") == 0)
-        return fault_set(fault, ERR_UNSUPPORTED, "/mechanism",
-            "the mechanism \"%s\" is not in this version; there is "
-            "\"in_batch\"",
-            name);
-    if (strcmp(name, "in_batch") != 0)
-        return fault_set(
-            fault, ERR_INVALID, "/mechanism", "mechanism is \"in_batch\"");
-    return OK;
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(names[i], name) == 0) {
+            *index = i;
+            return OK;
+        }
+    }
+    return refuse_name("", key, names, n, fault);
 }
 
 static enum err
@@ -52,11 +79,112 @@ read_float(const struct json *root, const char *key, double min, double max,
 }
 
 static enum err
-read_training(
+read_size(const struct json *root, const char *at, const char *key, int64_t min,
+    int64_t max, size_t *out, struct fault *fault)
+{
+    int64_t v = (int64_t)*out;
+    enum err err =
+        json_get_i64(root, at, key, JSON_OPTIONAL, min, max, &v, fault);
+    if (err == OK)
+        *out = (size_t)v;
+    return err;
+}
+
+/* ---- names, and the defaults that follow from them ----------------------- */
+
+static enum err
+read_pretext(const struct json *root, const struct learn_setting *of,
+    struct learn_options *o, size_t *pretext, struct fault *fault)
+{
+    static const char *const names[] = {"auto", "pairs", "instances"};
+    size_t asked = LEARN_AUTO;
+    enum err err =
+        read_name(root, "pretext", names, ARRAY_LEN(names), &asked, fault);
+
+    o->pretext = (enum learn_pretext)asked;
+    if (asked == LEARN_AUTO && of != NULL)
+        asked = of->pretext;
+    *pretext = asked == LEARN_INSTANCES ? TRAIN_INSTANCES : TRAIN_PAIRS;
+    return err;
+}
+
+/* "loss", or "symmetric" as it was called when there were two of them:
+   collections may have it among their settings. */
+static enum err
+read_loss(const struct json *root, struct train_options *t, struct fault *fault)
+{
+    size_t loss = t->loss;
+    bool symmetric = t->loss == TRAIN_SYMMETRIC;
+    bool old = json_find(root, "symmetric") != NULL;
+    enum err err =
+        read_name(root, "loss", train_loss_names, TRAIN_LOSSES, &loss, fault);
+
+    if (err == OK)
+        err = json_get_bool(
+            root, "", "symmetric", JSON_OPTIONAL, &symmetric, fault);
+    if (err != OK)
+        return err;
+    if (old && json_find(root, "loss") != NULL)
+        return fault_set(fault, ERR_INVALID, "/symmetric",
+            "\"symmetric\" is the loss \"symmetric\" or \"infonce\": give one "
+            "of the two members");
+    if (old)
+        loss = symmetric ? TRAIN_SYMMETRIC : TRAIN_INFONCE;
+    t->loss = (enum train_loss)loss;
+    return OK;
+}
+
+static enum err
+read_optimizer(const struct json *root, struct learn_options *o,
+    enum optimizer_kind *measured, struct fault *fault)
+{
+    struct train_options *t = &o->train;
+    size_t kind = t->optimizer.kind, schedule = t->schedule.kind;
+    enum err err = read_name(
+        root, "optimizer", optimizer_names, OPTIMIZER_KINDS, &kind, fault);
+
+    if (err == OK)
+        err = read_name(
+            root, "schedule", schedule_names, SCHEDULE_KINDS, &schedule, fault);
+    if (err != OK)
+        return err;
+    *measured = t->optimizer.kind;
+    if (kind != t->optimizer.kind)
+        optimizer_options_default(&t->optimizer, (enum optimizer_kind)kind);
+    t->schedule.kind = (enum schedule_kind)schedule;
+    return OK;
+}
+
+static enum err
+read_names(const struct json *root, const struct learn_setting *of,
+    struct learn_options *o, enum optimizer_kind *measured, struct fault *fault)
+{
+    size_t pretext = TRAIN_PAIRS, mechanism = TRAIN_IN_BATCH;
+    enum err err = read_pretext(root, of, o, &pretext, fault);
+
+    if (err == OK)
+        err = read_name(root, "mechanism", train_mechanism_names,
+            TRAIN_MECHANISMS, &mechanism, fault);
+    if (err != OK)
+        return err;
+    train_options_default(&o->train, (enum train_pretext)pretext,
+        (enum train_mechanism)mechanism,
+        of != NULL ? of->reads : ENCODER_READS_TEXT,
+        of != NULL ? of->channels : 0);
+    err = read_loss(root, &o->train, fault);
+    if (err == OK)
+        err = read_optimizer(root, o, measured, fault);
+    return err;
+}
+
+/* ---- numbers ------------------------------------------------------------- */
+
+static enum err
+read_floats(
     const struct json *root, struct learn_options *o, struct fault *fault)
 {
     struct train_options *t = &o->train;
-    const struct json_range epochs = {0.01, 100, false};
+    const struct json_range epochs = {0.01, 10000, false};
     const struct {
         const char *key;
         double min, max;
@@ -66,40 +194,116 @@ read_training(
         {"warmup", 0, 0.9, &t->schedule.warmup},
         {"token_dropout", 0, 0.9, &t->token_dropout},
         {"feature_dropout", 0, 0.9, &t->feature_dropout},
+        {"char_noise", 0, 0.9, &t->char_noise},
         {"group_share", 0, 1, &t->group_share},
         {"weight_decay", 0, 1, &t->optimizer.weight_decay}};
-    int64_t seed = 1, batch = (int64_t)t->batch, steps = 0;
     enum err err = OK;
 
     for (size_t i = 0; i < ARRAY_LEN(floats) && err == OK; i++)
         err = read_float(root, floats[i].key, floats[i].min, floats[i].max,
             floats[i].out, fault);
     if (err == OK)
-        err = json_get_i64(
-            root, "", "seed", JSON_OPTIONAL, 0, INT64_MAX, &seed, fault);
-    if (err == OK)
-        err = json_get_i64(
-            root, "", "batch", JSON_OPTIONAL, 2, 8192, &batch, fault);
-    if (err == OK)
-        err = json_get_i64(
-            root, "", "max_steps", JSON_OPTIONAL, 0, 1000000000, &steps, fault);
-    if (err == OK)
         err = json_get_f64(
             root, "", "epochs", JSON_OPTIONAL, &epochs, &t->epochs, fault);
     if (err == OK)
         err = json_get_bool(root, "", "learn_temperature", JSON_OPTIONAL,
             &t->learn_temperature, fault);
-    bool symmetric = t->loss == TRAIN_SYMMETRIC;
-    if (err == OK)
-        err = json_get_bool(
-            root, "", "symmetric", JSON_OPTIONAL, &symmetric, fault);
-    t->loss = symmetric ? TRAIN_SYMMETRIC : TRAIN_INFONCE;
-    t->seed = (uint64_t)seed;
-    t->batch = (size_t)batch;
-    t->max_steps = (size_t)steps;
-    o->lr_given = json_find(root, "lr") != NULL;
-    o->epochs_given = json_find(root, "epochs") != NULL;
     return err;
+}
+
+static enum err
+read_sizes(
+    const struct json *root, struct learn_options *o, struct fault *fault)
+{
+    struct train_options *t = &o->train;
+    int64_t seed = 1;
+    const struct {
+        const char *key;
+        int64_t min, max;
+        size_t *out;
+    } sizes[] = {{"batch", 2, BATCH_MAX, &t->batch},
+        {"micro_batch", 0, BATCH_MAX, &t->micro_batch},
+        {"max_steps", 0, 1000000000, &t->max_steps},
+        {"queue", 2, QUEUE_MAX, &t->queue},
+        {"bank_sample", 1, BANK_SAMPLE_MAX, &t->bank_sample},
+        {"hard_negatives", 0, BATCH_NEGATIVES_MAX, &t->hard_negatives}};
+    enum err err = json_get_i64(
+        root, "", "seed", JSON_OPTIONAL, 0, INT64_MAX, &seed, fault);
+
+    t->seed = (uint64_t)seed;
+    for (size_t i = 0; i < ARRAY_LEN(sizes) && err == OK; i++)
+        err = read_size(root, "", sizes[i].key, sizes[i].min, sizes[i].max,
+            sizes[i].out, fault);
+    if (err == OK && t->micro_batch == 1)
+        err = fault_set(fault, ERR_INVALID, "/micro_batch",
+            "micro_batch must be 0 (as memory allows) or from 2 to %d",
+            BATCH_MAX);
+    if (err == OK && json_find(root, "queue") == NULL)
+        t->queue = MAX(t->queue, t->batch);
+    if (err == OK && t->queue < t->batch)
+        err = fault_set(fault, ERR_INVALID, "/queue",
+            "a queue of %zu is smaller than the batch of %zu: it must be from "
+            "%zu to %d",
+            t->queue, t->batch, t->batch, QUEUE_MAX);
+    return err;
+}
+
+/* [0, 1): a key encoder of momentum 1 would never learn. */
+static enum err
+read_momentum(
+    const struct json *root, struct train_options *t, struct fault *fault)
+{
+    double v = (double)t->momentum;
+    enum err err =
+        json_get_f64(root, "", "momentum", JSON_OPTIONAL, NULL, &v, fault);
+
+    if (err == OK && !(v >= 0 && (float)v < 1))
+        return fault_set(fault, ERR_INVALID, "/momentum",
+            "momentum must be at least 0 and below 1");
+    if (err == OK)
+        t->momentum = (float)v;
+    return err;
+}
+
+static enum err
+read_head(const struct json *root, struct train_options *t, struct fault *fault)
+{
+    static const char *const keys[] = {"layers", "dims"};
+    const struct json *head = NULL;
+    enum err err =
+        json_get_object(root, "", "head", JSON_OPTIONAL, &head, fault);
+
+    if (err != OK || head == NULL)
+        return err;
+    if (t->head_dims == 0)
+        t->head_dims = HEAD_DIMS;
+    err = json_only_keys(head, "/head", keys, ARRAY_LEN(keys), fault);
+    if (err == OK)
+        err = read_size(head, "/head", "layers", 0, HEAD_LAYERS_MAX,
+            &t->head_layers, fault);
+    if (err == OK)
+        err = read_size(head, "/head", "dims", ENCODER_DIMS_MIN,
+            ENCODER_DIMS_MAX, &t->head_dims, fault);
+    return err;
+}
+
+static enum err
+read_label(
+    const struct json *root, struct learn_options *o, struct fault *fault)
+{
+    const char *label = NULL;
+    size_t len = 0;
+    enum err err =
+        json_get_str(root, "", "label", JSON_OPTIONAL, &label, &len, fault);
+
+    if (err != OK || label == NULL)
+        return err;
+    if (len == 0 || len > LEARN_LABEL_BYTES_MAX || strlen(label) != len)
+        return fault_set(fault, ERR_INVALID, "/label",
+            "label is the name of a metadata field, of 1 to %d bytes",
+            LEARN_LABEL_BYTES_MAX);
+    memcpy(o->label, label, len + 1);
+    return OK;
 }
 
 static enum err
@@ -108,17 +312,11 @@ read_judging(
 {
     const struct json_range margin = {0, 1, false};
     const struct json_range replay = {0, 100, false};
-    const char *metric = judge_measure_names[JUDGE_NDCG_10];
-    enum err err =
-        json_get_str(root, "", "metric", JSON_OPTIONAL, &metric, NULL, fault);
+    size_t metric = JUDGE_NDCG_10;
+    enum err err = read_name(
+        root, "metric", judge_measure_names, JUDGE_MEASURES, &metric, fault);
 
-    if (err == OK) {
-        o->metric = judge_measure_find(metric);
-        if (o->metric == JUDGE_MEASURES)
-            return fault_set(fault, ERR_INVALID, "/metric",
-                "metric is one of ndcg_10, mrr_10, recall_1, recall_10, "
-                "recall_100");
-    }
+    o->metric = (enum judge_measure)metric;
     if (err == OK)
         err = json_get_f64(
             root, "", "margin", JSON_OPTIONAL, &margin, &o->margin, fault);
@@ -130,21 +328,130 @@ read_judging(
     return err;
 }
 
-enum err
-learn_options_parse(
-    const char *json, struct learn_options *out, struct fault *fault)
+/* ---- what goes together -------------------------------------------------- */
+
+static bool
+is_two_sided(enum train_loss loss)
 {
-    static const char *const keys[] = {"pretext", "mechanism", "seed", "batch",
-        "epochs", "max_steps", "lr", "warmup", "temperature",
-        "learn_temperature", "symmetric", "token_dropout", "feature_dropout",
-        "group_share", "weight_decay", "replay", "metric", "margin", "force"};
+    return loss == TRAIN_SYMMETRIC || loss == TRAIN_FOUR_WAY ||
+           loss == TRAIN_NT_XENT;
+}
+
+static enum err
+check_loss(const struct learn_options *o, struct fault *fault)
+{
+    const struct train_options *t = &o->train;
+
+    if (t->mechanism != TRAIN_IN_BATCH && is_two_sided(t->loss))
+        return fault_set(fault, ERR_INVALID, "/loss",
+            "the loss \"%s\" compares keys with each other, but with \"%s\" "
+            "only anchors learn: infonce, dcl or supcon",
+            train_loss_names[t->loss], train_mechanism_names[t->mechanism]);
+    if (t->loss == TRAIN_SUPCON && t->mechanism == TRAIN_MEMORY_BANK)
+        return fault_set(fault, ERR_INVALID, "/loss",
+            "the loss \"supcon\" needs labels, which stored vectors do not "
+            "have: \"in_batch\" or \"momentum_queue\"");
+    if (t->loss == TRAIN_SUPCON && o->label[0] == '\0')
+        return fault_set(fault, ERR_INVALID, "/label",
+            "the loss \"supcon\" needs \"label\": the metadata field whose "
+            "equal values make items positives of each other");
+    if (t->hard_negatives > 0 && o->pretext == LEARN_INSTANCES)
+        return fault_set(fault, ERR_INVALID, "/hard_negatives",
+            "hard negatives are mined for pairs: among instances the nearest "
+            "items may be the same thing");
+    return OK;
+}
+
+/* Members that this encoder has no use for: a person who gives them expects
+   something that will not happen. */
+static enum err
+check_reads(
+    const struct json *root, enum encoder_reads reads, struct fault *fault)
+{
+    static const char *const of_text[] = {
+        "token_dropout", "feature_dropout", "char_noise"};
+    char pointer[FAULT_POINTER_MAX];
+
+    if (reads == ENCODER_READS_TEXT && json_find(root, "views") != NULL)
+        return fault_set(fault, ERR_INVALID, "/views",
+            "\"views\" are those of pictures; this collection's encoder reads "
+            "text");
+    for (size_t i = 0; reads == ENCODER_READS_IMAGE && i < ARRAY_LEN(of_text);
+         i++) {
+        if (json_find(root, of_text[i]) == NULL)
+            continue;
+        json_pointer(pointer, "", of_text[i]);
+        return fault_set(fault, ERR_INVALID, pointer,
+            "%s is for words; this collection's encoder reads pictures",
+            of_text[i]);
+    }
+    return OK;
+}
+
+/* ---- the whole ----------------------------------------------------------- */
+
+/* The published rate of an optimiser that the defaults do not use. */
+static void
+set_rate(struct train_options *t, enum optimizer_kind measured)
+{
+    float scale = (float)t->batch / LR_BATCH;
+    if (t->optimizer.kind == measured)
+        return;
+    t->schedule.lr = t->optimizer.kind == OPTIMIZER_SGD    ? LR_SGD * scale
+                     : t->optimizer.kind == OPTIMIZER_LARS ? LR_LARS * scale
+                                                           : LR_ADAMW;
+}
+
+static enum err
+read_all(const struct json *root, const struct learn_setting *of,
+    struct learn_options *o, struct fault *fault)
+{
+    enum optimizer_kind measured = OPTIMIZER_ADAMW;
+    const struct json *views = NULL;
+    enum err err = read_names(root, of, o, &measured, fault);
+
+    o->lr_given = json_find(root, "lr") != NULL;
+    if (err == OK)
+        err = read_sizes(root, o, fault);
+    if (err == OK && !o->lr_given)
+        set_rate(&o->train, measured);
+    if (err == OK)
+        err = read_floats(root, o, fault);
+    if (err == OK)
+        err = read_momentum(root, &o->train, fault);
+    if (err == OK)
+        err = read_head(root, &o->train, fault);
+    if (err == OK)
+        err = read_label(root, o, fault);
+    if (err == OK)
+        err = json_get_object(root, "", "views", JSON_OPTIONAL, &views, fault);
+    if (err == OK && views != NULL)
+        err = learn_views_read(views, "/views", &o->train.views, fault);
+    if (err == OK)
+        err = read_judging(root, o, fault);
+    if (err == OK)
+        err = check_loss(o, fault);
+    if (err == OK && of != NULL)
+        err = check_reads(root, of->reads, fault);
+    return err;
+}
+
+enum err
+learn_options_parse(const char *json, const struct learn_setting *of,
+    struct learn_options *out, struct fault *fault)
+{
+    static const char *const keys[] = {"pretext", "mechanism", "loss",
+        "symmetric", "seed", "batch", "micro_batch", "epochs", "max_steps",
+        "optimizer", "schedule", "lr", "warmup", "weight_decay", "temperature",
+        "learn_temperature", "token_dropout", "feature_dropout", "char_noise",
+        "group_share", "queue", "momentum", "bank_sample", "head",
+        "hard_negatives", "views", "label", "replay", "metric", "margin",
+        "force"};
     struct learn_options o = {.replay = 1, .margin = 0.01};
     struct json *root;
-    enum err err;
+    enum err err =
+        json_parse(json, strlen(json), OPTIONS_BYTES_MAX, &root, fault);
 
-    train_options_default(
-        &o.train, TRAIN_PAIRS, TRAIN_IN_BATCH, ENCODER_READS_TEXT, 0);
-    err = json_parse(json, strlen(json), 65536, &root, fault);
     if (err != OK)
         return err;
     if (json_kind(root) != JSON_KIND_OBJECT)
@@ -153,11 +460,7 @@ learn_options_parse(
     if (err == OK)
         err = json_only_keys(root, "", keys, ARRAY_LEN(keys), fault);
     if (err == OK)
-        err = read_pretext(root, &o, fault);
-    if (err == OK)
-        err = read_training(root, &o, fault);
-    if (err == OK)
-        err = read_judging(root, &o, fault);
+        err = read_all(root, of, &o, fault);
     json_free(root);
     if (err == OK)
         *out = o;
@@ -180,22 +483,29 @@ learn_merge_options(const char *of_settings, const char *of_request,
 {
     struct json *base = NULL, *over = NULL;
     size_t start = out->len;
-    enum err err =
-        json_parse(of_settings, strlen(of_settings), 65536, &base, fault);
+    enum err err = json_parse(
+        of_settings, strlen(of_settings), OPTIONS_BYTES_MAX, &base, fault);
 
     if (err == OK)
-        err = json_parse(of_request, strlen(of_request), 65536, &over, fault);
+        err = json_parse(
+            of_request, strlen(of_request), OPTIONS_BYTES_MAX, &over, fault);
     if (err == OK && json_kind(over) != JSON_KIND_OBJECT)
         err = fault_set(fault, ERR_INVALID, "",
             "the options of a training round are a JSON object");
     if (err == OK) {
+        /* one thing of two names: the request's word replaces the other */
+        bool loss = json_find(over, "loss") != NULL ||
+                    json_find(over, "symmetric") != NULL;
         struct buf members;
         buf_init(&members, out->max_bytes - start);
         buf_add_char(&members, '{');
         for (void *it = json_first(base); it != NULL;
              it = json_next(base, it)) {
-            if (json_find(over, json_it_key(it)) == NULL)
-                add_member(&members, json_it_key(it), json_it_value(it));
+            const char *key = json_it_key(it);
+            bool of_loss =
+                strcmp(key, "loss") == 0 || strcmp(key, "symmetric") == 0;
+            if (json_find(over, key) == NULL && !(loss && of_loss))
+                add_member(&members, key, json_it_value(it));
         }
         for (void *it = json_first(over); it != NULL; it = json_next(over, it))
             add_member(&members, json_it_key(it), json_it_value(it));
@@ -210,40 +520,88 @@ learn_merge_options(const char *of_settings, const char *of_request,
     return err == OK ? buf_status(out) : err;
 }
 
+/* ---- writing ------------------------------------------------------------- */
+
+struct number {
+    const char *key;
+    double value;
+    bool is_float; /* shortest that gives the same float */
+};
+
+static void
+write_numbers(const struct number *numbers, size_t n, struct buf *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        buf_printf(out, ",\"%s\":", numbers[i].key);
+        if (numbers[i].is_float)
+            buf_json_float(out, (float)numbers[i].value);
+        else
+            buf_json_double(out, numbers[i].value);
+    }
+}
+
+/* What the mechanism alone has. */
+static void
+write_mechanism(const struct train_options *t, struct buf *out)
+{
+    if (t->mechanism == TRAIN_MOMENTUM_QUEUE) {
+        buf_printf(out, ",\"queue\":%zu,\"momentum\":", t->queue);
+        buf_json_float(out, t->momentum);
+    }
+    if (t->mechanism == TRAIN_MEMORY_BANK)
+        buf_printf(out, ",\"bank_sample\":%zu", t->bank_sample);
+    buf_printf(out, ",\"head\":{\"layers\":%zu", t->head_layers);
+    if (t->head_layers > 0)
+        buf_printf(out, ",\"dims\":%zu", t->head_dims);
+    buf_add_char(out, '}');
+}
+
 void
-learn_options_write(const struct learn_options *o, struct buf *out)
+learn_options_write(
+    const struct learn_options *o, enum encoder_reads reads, struct buf *out)
 {
     const struct train_options *t = &o->train;
-    const struct {
-        const char *key;
-        double value;
-    } numbers[] = {{"seed", (double)t->seed}, {"batch", (double)t->batch},
-        {"epochs", t->epochs}, {"max_steps", (double)t->max_steps},
-        {"warmup", (double)t->schedule.warmup}, {"replay", o->replay},
-        {"margin", o->margin}};
-    const struct {
-        const char *key;
-        float value;
-    } floats[] = {{"lr", t->schedule.lr}, {"temperature", t->temperature},
-        {"token_dropout", t->token_dropout},
-        {"feature_dropout", t->feature_dropout},
-        {"group_share", t->group_share},
-        {"weight_decay", t->optimizer.weight_decay}};
+    const struct number numbers[] = {{"seed", (double)t->seed, false},
+        {"batch", (double)t->batch, false},
+        {"micro_batch", (double)t->micro_batch, false},
+        {"epochs", t->epochs, false},
+        {"max_steps", (double)t->max_steps, false},
+        {"lr", (double)t->schedule.lr, true},
+        {"warmup", (double)t->schedule.warmup, true},
+        {"weight_decay", (double)t->optimizer.weight_decay, true},
+        {"temperature", (double)t->temperature, true}};
+    const struct number of_pairs[] = {
+        {"group_share", (double)t->group_share, true},
+        {"replay", o->replay, false},
+        {"hard_negatives", (double)t->hard_negatives, false}};
+    const struct number of_text[] = {
+        {"token_dropout", (double)t->token_dropout, true},
+        {"feature_dropout", (double)t->feature_dropout, true},
+        {"char_noise", (double)t->char_noise, true}};
 
-    buf_printf(out, "{\"pretext\":\"%s\",\"mechanism\":\"in_batch\"",
-        t->pretext == TRAIN_PAIRS ? "pairs" : "instances");
-    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
-        buf_printf(out, ",\"%s\":", numbers[i].key);
-        buf_json_double(out, numbers[i].value);
-    }
-    for (size_t i = 0; i < ARRAY_LEN(floats); i++) {
-        buf_printf(out, ",\"%s\":", floats[i].key);
-        buf_json_float(out, floats[i].value);
-    }
     buf_printf(out,
-        ",\"learn_temperature\":%s,\"symmetric\":%s,\"metric\":\"%s\","
-        "\"force\":%s}",
+        "{\"pretext\":\"%s\",\"mechanism\":\"%s\",\"loss\":\"%s\","
+        "\"optimizer\":\"%s\",\"schedule\":\"%s\"",
+        t->pretext == TRAIN_PAIRS ? "pairs" : "instances",
+        train_mechanism_names[t->mechanism], train_loss_names[t->loss],
+        optimizer_names[t->optimizer.kind], schedule_names[t->schedule.kind]);
+    write_numbers(numbers, ARRAY_LEN(numbers), out);
+    if (t->pretext == TRAIN_PAIRS)
+        write_numbers(of_pairs, ARRAY_LEN(of_pairs), out);
+    if (reads == ENCODER_READS_TEXT)
+        write_numbers(of_text, ARRAY_LEN(of_text), out);
+    write_mechanism(t, out);
+    if (reads == ENCODER_READS_IMAGE) {
+        buf_add_str(out, ",\"views\":");
+        learn_views_write(&t->views, out);
+    }
+    if (o->label[0] != '\0') {
+        buf_add_str(out, ",\"label\":");
+        buf_json_cstr(out, o->label);
+    }
+    buf_printf(out, ",\"learn_temperature\":%s,\"metric\":\"%s\",\"margin\":",
         t->learn_temperature ? "true" : "false",
-        t->loss == TRAIN_SYMMETRIC ? "true" : "false",
-        judge_measure_names[o->metric], o->force ? "true" : "false");
+        judge_measure_names[o->metric]);
+    buf_json_double(out, o->margin);
+    buf_printf(out, ",\"force\":%s}", o->force ? "true" : "false");
 }
