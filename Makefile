@@ -51,14 +51,16 @@ ISAS_HERE := $(if $(filter x86_64%,$(MACHINE)),avx2 avx512) \
 ISAS_ELSEWHERE := $(filter-out $(ISAS_HERE),avx2 avx512 neon)
 isa_of = $(foreach i,avx2 avx512 neon,$(if $(filter %_$(i).c,$(1)),$(ISA_$(i))))
 # Loops over floats gain from -O3; the rest does not.
-opt_of = $(if $(filter src/kern/% src/nn/%,$(1)),\
+opt_of = $(if $(filter src/kern/% src/nn/% src/image/%,$(1)),\
     $(if $(filter release failpoints,$(VARIANT)),-O3))
 file_flags = $(strip $(call opt_of,$(1)) $(call isa_of,$(1)))
 
 # ---- libraries ------------------------------------------------------------
 # pkg-config name, least version, Debian package
 LIBS_CORE := jansson:2.13:libjansson-dev sqlite3:3.37:libsqlite3-dev \
-    libutf8proc:2.5:libutf8proc-dev nettle:3.7:nettle-dev
+    libutf8proc:2.5:libutf8proc-dev nettle:3.7:nettle-dev \
+    libjpeg:2.0:libjpeg-dev libpng:1.6.34:libpng-dev \
+    libwebp:1.0:libwebp-dev
 LIBS_SERVER := libmicrohttpd:0.9.75:libmicrohttpd-dev inih:50:libinih-dev
 LIBS_CLIENT := libcurl:7.70:libcurl4-openssl-dev
 LIBS_TEST := cmocka:1.1.5:libcmocka-dev
@@ -83,10 +85,13 @@ here = $(filter-out $(foreach i,$(ISAS_ELSEWHERE),%_$(i).c),$(1))
 SRC_C := $(call here,$(sort $(wildcard src/*/*.c)))
 SERVER_C := $(sort $(wildcard server/*.c))
 CLIENT_C := $(sort $(wildcard clients/kindred/*.c))
-SUPPORT_C := $(sort $(wildcard tests/support/*.c))
+SUPPORT_C := $(sort $(wildcard tests/support/*.c) \
+    $(filter-out tests/bench/bench_% tests/bench/make_%,\
+    $(wildcard tests/bench/*.c)))
 TEST_C := $(sort $(wildcard $(foreach d,unit grad prop golden,\
     tests/$(d)/test_*.c)))
-BENCH_C := $(sort $(wildcard tests/bench/bench_*.c))
+# Benchmarks, the makers of their data, and what they share.
+BENCH_C := $(sort $(wildcard tests/bench/bench_*.c tests/bench/make_*.c))
 FUZZ_C := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 HTTP_C := $(sort $(wildcard tests/http/test_*.c))
 CRASH_C := $(sort $(wildcard tests/crash/crash_*.c))

@@ -16,23 +16,31 @@
 
 struct augment_options {
     float crop_min, crop_max; /* share of the area, (0, 1] */
-    float ratio;      /* sides' ratio up to this, >= 1; log-uniform */
-    float flip;       /* probability */
-    float jitter;     /* probability of the four below together */
-    float brightness; /* factor in [1 - x, 1 + x], as the next two */
+    float ratio;              /* sides' ratio up to this, >= 1; log-uniform */
+    float flip;               /* probability */
+    float jitter;             /* probability of the four below together */
+    float brightness; /* factor in [1 - x, 1 + x], x <= 1; so the next two */
     float contrast;
     float saturation;
     float hue;  /* turn of the colour circle in [-x, x], x <= 0.5 */
     float grey; /* probability; colour pictures only */
     float blur; /* probability; sigma in [0.1, 2] pixels at side 224, scaled */
-    float solarise;     /* probability; values from 128 on are inverted */
-    float rotate;       /* degrees, uniform in [-x, x], with the crop */
-    float erase;        /* probability that a random box is set to its mean */
+    float solarise; /* probability; values from 128 on are inverted */
+    float rotate;   /* degrees, uniform in [-x, x], x <= 180 */
+    float erase;    /* probability that a random box is set to its mean */
 };
 
-/* What measurement found best; see src/README.md. channels 1 or 3. */
-void augment_options_default(struct augment_options *options,
-    uint32_t channels);
+/*
+ * Where a search may start: SimCLR's strengths for colour (crop 0.2..1, flip
+ * 1/2, jitter 0.8 with 0.4 0.4 0.4 0.1, grey 0.2), milder ones for grey (crop
+ * 0.3..1, brightness and contrast 0.4); channels 1 or 3. No blur, which small
+ * pictures do not gain from; augment_options_for_side sets it to 1/2 from
+ * AUGMENT_BLUR_SIDE_MIN pixels on.
+ */
+#define AUGMENT_BLUR_SIDE_MIN 96
+void augment_options_default(
+    struct augment_options *options, uint32_t channels);
+void augment_options_for_side(struct augment_options *options, uint32_t side);
 
 /* Floats of scratch for pictures of side x side x channels. */
 size_t augment_workspace_floats(uint32_t side, uint32_t channels);
@@ -45,8 +53,26 @@ size_t augment_workspace_floats(uint32_t side, uint32_t channels);
  *   rng  advanced; the same state gives the same view on every machine up to
  *        the rounding of a pixel value
  *
- * Allocates nothing, cannot fail. Cost: linear in the pixels of out, and in
- * those of the crop.
+ * 1. Crop: share of the area uniform in [crop_min, crop_max], ratio of the
+ *    sides log-uniform in [1 / ratio, ratio], place uniform; what does not
+ *    fit is drawn again up to ten times, then the greatest centred square is
+ *    taken. So crop 1..1 at ratio 1 is image_fit. The crop, the flip and the
+ *    rotation (about the crop's centre; what lies outside of the picture is
+ *    its edge, repeated) are one sampling of the picture.
+ * 2. Brightness b, contrast c, saturation s and hue (a rotation in YIQ), in
+ *    this order, and grey, as one map of a pixel v:
+ *      v' = H S (c b v + (1 - c) b m),  m the mean luma of the crop,
+ *    clamped to 0..255 once at the end, where the source clamps after each.
+ *    Of a grey picture only b and c apply.
+ * 3. Blur: a separable Gaussian, sigma uniform in [0.1, 2] side / 224.
+ * 4. Solarise: v -> 255 - v for v >= 128.
+ * 5. Erase: a box of 2..33 % of the view, ratio of sides up to 3, is set to
+ *    its own mean. (After Zhong et al. 2020, arXiv:1708.04896.)
+ *
+ * Rotation samples at most 8 x 8 points for a pixel of out, the axis-parallel
+ * crop is exact (resample.h). Options out of their bounds give odd views, no
+ * more. Allocates nothing, cannot fail. Cost: linear in the pixels of out, and
+ * in those of the crop; the blur's in side^3. Any thread.
  */
 void augment(uint8_t *out, uint32_t side, uint32_t channels,
     const struct image *in, const struct augment_options *options,

@@ -13,7 +13,7 @@
 
 #include "image/image.h"
 
-#define IMAGE_BYTES_MAX ((size_t)32 << 20)  /* of a file, default */
+#define IMAGE_BYTES_MAX ((size_t)32 << 20)    /* of a file, default */
 #define IMAGE_PIXELS_MAX ((uint64_t)64000000) /* width x height, default */
 
 enum image_format { IMAGE_UNKNOWN, IMAGE_JPEG, IMAGE_PNG, IMAGE_WEBP };

@@ -31,7 +31,9 @@ void image_release(struct image *image);
 /*
  * image_resize - in to the size of out, both of the same channels, by
  * averaging over the area of each pixel where it shrinks and bilinear where it
- * grows. out's pixels are the caller's, overwritten.
+ * grows, each axis for itself. out's pixels are the caller's, overwritten, and
+ * not those of in. Within 1/2 + 1e-3 of exact arithmetic. Allocates nothing;
+ * linear in the pixels of both.
  */
 void image_resize(struct image *out, const struct image *in);
 
@@ -42,11 +44,11 @@ void image_resize(struct image *out, const struct image *in);
  *
  *   out  [side, side, channels], the caller's, overwritten
  */
-void image_fit(uint8_t *out, uint32_t side, uint32_t channels,
-    const struct image *in);
+void image_fit(
+    uint8_t *out, uint32_t side, uint32_t channels, const struct image *in);
 
-/* Append the picture as a PNG file. ERR_NOMEM. */
-enum err image_write_png(
-    const struct image *image, struct buf *out) NODISCARD;
+/* Append the picture as a PNG file. ERR_NOMEM; ERR_TOO_LARGE over the maximum
+   of out, which then holds a part of the file. */
+enum err image_write_png(const struct image *image, struct buf *out) NODISCARD;
 
 #endif

@@ -87,6 +87,8 @@ only() { # HEADER-PATTERN ALLOWED-FILES-PATTERN
     only 'utf8proc\.h' 'src/text/[^:]*'
     only 'nettle/[^>]*' 'src/base/hash\.c|server/auth\.c'
     only 'curl/[^>]*' 'clients/[^:]*'
+    only '(jpeglib|jerror)\.h|webp/[^>]*' 'src/image/decode[^:]*'
+    only 'png\.h' 'src/image/(decode[^:]*|write_png\.c)'
     only 'ini\.h' 'server/config\.c'
 } >"$found"
 verdict "exclusive headers"
