@@ -425,6 +425,23 @@ query_get_text(struct query *q, int column)
     return text;
 }
 
+struct store_text
+query_get_blob(struct query *q, int column)
+{
+    struct store_text blob = {.s = NULL};
+
+    if (sqlite3_column_type(q->stmt, column) != SQLITE_NULL) {
+        const void *bytes = sqlite3_column_blob(q->stmt, column);
+        int n = sqlite3_column_bytes(q->stmt, column);
+        if (bytes == NULL && n > 0 && q->err == OK) {
+            q->err = ERR_NOMEM;
+        }
+        blob.s = bytes == NULL ? "" : bytes;
+        blob.len = bytes == NULL ? 0 : (size_t)n;
+    }
+    return blob;
+}
+
 void
 query_get_bytes(struct query *q, int column, void *out, size_t n)
 {

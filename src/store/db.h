@@ -100,6 +100,8 @@ void query_again(struct query *q);
 int64_t query_get_int(struct query *q, int column);
 double query_get_double(struct query *q, int column);
 struct store_text query_get_text(struct query *q, int column); /* borrowed */
+/* Any bytes, NULL as absent; borrowed until the row is left. */
+struct store_text query_get_blob(struct query *q, int column);
 /* Copies exactly n bytes; ERR_CORRUPT (kept in q) when the size differs. */
 void query_get_bytes(struct query *q, int column, void *out, size_t n);
 

@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "store/generations.h"
+#include "store/images.h"
 #include "store/internal.h"
 #include "store/weights_internal.h"
 
@@ -70,6 +72,16 @@ static const struct {
     {"SELECT c.id FROM collections c WHERE c.deleted = 0 AND c.n_items <>"
      " (SELECT count(*) FROM items i WHERE i.collection = c.id)",
         "the counter of items of collection %lld is wrong"},
+    {"SELECT c.id FROM collections c WHERE c.deleted = 0 AND"
+     " (c.n_images <> (SELECT count(*) FROM items i JOIN images p"
+     " ON p.item = i.item WHERE i.collection = c.id) OR c.image_bytes <>"
+     " (SELECT ifnull(sum(p.n_bytes), 0) FROM items i JOIN images p"
+     " ON p.item = i.item WHERE i.collection = c.id"
+     " AND p.bytes IS NOT NULL))",
+        "the counters of pictures of collection %lld are wrong"},
+    {"SELECT item FROM images WHERE bytes IS NOT NULL"
+     " AND length(bytes) <> n_bytes",
+        "the picture of item %lld has another size than it says"},
     {"SELECT i.item FROM items i JOIN collections c ON c.id = i.collection"
      " WHERE c.deleted = 0 AND i.change_seq > c.change_seq",
         "item %lld is newer than its collection"},
@@ -170,6 +182,38 @@ check_weights(struct db *db, struct fault *fault)
     }
 }
 
+static const char LIST_IMAGES[] =
+    "SELECT item, sha256, bytes FROM images WHERE bytes IS NOT NULL"
+    " ORDER BY item";
+
+/* The bytes of every picture against their checksum. */
+static enum err
+check_images(struct db *db, struct fault *fault)
+{
+    int64_t item = 0;
+    struct query q;
+
+    query_start(&q, db, LIST_IMAGES);
+    while (query_row(&q)) {
+        uint8_t stored[SHA256_BYTES], now[SHA256_BYTES];
+        item = query_get_int(&q, 0);
+        query_get_bytes(&q, 1, stored, sizeof(stored));
+        struct store_text bytes = query_get_blob(&q, 2);
+        if (q.err == OK) {
+            sha256_of(bytes.s, bytes.len, now);
+            if (memcmp(stored, now, sizeof(now)) != 0) {
+                q.err = ERR_CORRUPT;
+            }
+        }
+    }
+    enum err err = query_end(&q);
+    if (err != OK) {
+        return fault_set(fault, err, "", "the picture of item %lld: %s",
+            (long long)item, err_text(err));
+    }
+    return OK;
+}
+
 enum err
 store_check(struct store *store, struct fault *fault)
 {
@@ -188,6 +232,9 @@ store_check(struct store *store, struct fault *fault)
     }
     if (err == OK) {
         err = check_weights(db, fault);
+    }
+    if (err == OK) {
+        err = check_images(db, fault);
     }
     if (!sqlite3_get_autocommit(db->sql)) {
         db_try(db, COMMIT);

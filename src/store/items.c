@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "store/db.h"
+#include "store/images_internal.h"
 #include "store/vectors.h"
 #include "store/vectors_internal.h"
 
@@ -64,6 +65,7 @@ struct change {
     int64_t n_items;   /* by how many the collection grew */
     struct query find; /* kept prepared and bound over the loop */
     struct space_set spaces;
+    struct image_counters images; /* what deletions take away */
 };
 
 static enum err
@@ -107,6 +109,10 @@ change_end(struct change *change)
     }
     if (err == OK) {
         err = space_set_save(change->db, &change->spaces);
+    }
+    if (err == OK) {
+        err = image_counters_save(
+            change->db, change->collection, &change->images);
     }
     return err;
 }
@@ -305,6 +311,11 @@ static enum err
 delete_one(struct change *change, struct query *delete_q,
     const struct item_row *old, struct item_result *result)
 {
+    enum err err = image_remove(change->db, old->item, &change->images);
+
+    if (err != OK) {
+        return err;
+    }
     query_again(delete_q);
     query_int(delete_q, old->item);
     if (query_row(delete_q) || delete_q->err != OK) {

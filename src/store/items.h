@@ -9,7 +9,8 @@
  * when the content changes (content_hash differs) or the item is deleted, its
  * vectors in all spaces go in the same transaction, and what is missing is
  * found by vectors_walk_missing. The caller puts the new vectors in the same
- * operation (vectors_put).
+ * operation (vectors_put). An item's picture stands apart (images.h); it goes
+ * with its item.
  */
 #ifndef STORE_ITEMS_H
 #define STORE_ITEMS_H
@@ -83,7 +84,8 @@ enum err items_patch(struct db *db, int64_t collection,
     int64_t now_ms, struct item_result *result) NODISCARD;
 
 /*
- * items_delete - remove n items by id with their vectors in every space.
+ * items_delete - remove n items by id with their vectors in every space and
+ * their pictures.
  *
  *   if_match  as in items_put, for all of them; 0: any
  *   results   [n]: item (number) of each that was removed, else err

@@ -6,8 +6,9 @@
 
 /* Rows of a step; about 2 MB of vectors, some 10 ms. */
 #define STEP_ROWS 1024
-/* Chunks of weights count for this many rows. */
+/* Chunks of weights and pictures count for this many rows. */
 #define ROWS_OF_A_CHUNK 256
+#define ROWS_OF_AN_IMAGE 16
 /* Free pages at the end of the file are kept for what comes next up to here;
    a step gives back as many at most. */
 #define FREE_PAGES_KEPT 4096
@@ -37,9 +38,15 @@ static const char WEIGHTS_GONE[] =
 static const char DELETED_COLLECTION[] =
     "SELECT id FROM collections INDEXED BY collections_deleted"
     " WHERE deleted = 1 LIMIT 1";
+static const char DELETE_IMAGES[] =
+    "DELETE FROM images WHERE item IN (SELECT item FROM items"
+    " INDEXED BY items_by_collection WHERE collection = ?1"
+    " ORDER BY item LIMIT ?2)";
 static const char DELETE_ITEMS[] =
     "DELETE FROM items WHERE item IN (SELECT item FROM items"
-    " WHERE collection = ?1 LIMIT ?2)";
+    " INDEXED BY items_by_collection WHERE collection = ?1"
+    " ORDER BY item LIMIT ?2)"
+    " AND NOT EXISTS (SELECT 1 FROM images p WHERE p.item = items.item)";
 static const char DELETE_PAIRS[] =
     "DELETE FROM pairs WHERE pair IN (SELECT pair FROM pairs"
     " WHERE collection = ?1 LIMIT ?2)";
@@ -135,6 +142,22 @@ delete_some(struct db *db, const char *sql, int64_t collection, size_t max_rows,
     return query_run(&q, changes);
 }
 
+/* The pictures of the first items, then of those items that have none (left)
+   many: the first ones are always among them, so every step gets on. */
+static enum err
+purge_items(struct db *db, int64_t collection, size_t max_rows, int64_t *n)
+{
+    int64_t n_images = 0, n_items = 0;
+    enum err err = delete_some(db, DELETE_IMAGES, collection,
+        max_rows / ROWS_OF_AN_IMAGE + 1, &n_images);
+
+    if (err == OK) {
+        err = delete_some(db, DELETE_ITEMS, collection, max_rows, &n_items);
+    }
+    *n = n_images + n_items;
+    return err;
+}
+
 /* Spaces and weights of a deleted collection are marked first and go by the
    steps above, so what is left here are its rows. */
 static enum err
@@ -151,7 +174,7 @@ purge_collection(struct db *db, size_t max_rows, int64_t *n)
         err = run_with_id(db, DROP_WEIGHTS_OF, id, n);
     }
     if (err == OK && *n == 0) {
-        err = delete_some(db, DELETE_ITEMS, id, max_rows, n);
+        err = purge_items(db, id, max_rows, n);
     }
     if (err == OK && *n == 0) {
         err = delete_some(db, DELETE_PAIRS, id, max_rows, n);
