@@ -64,6 +64,37 @@ args_bool(
 }
 
 enum err
+args_f64(const struct request *req, const char *name, double min, double max,
+    double *out, struct fault *fault)
+{
+    const char *value = request_query(req, name);
+    if (!value)
+        return OK;
+    char *end = NULL;
+    double v = strtod(value, &end);
+    if (end == value || *end != '\0' || !(v >= min && v <= max)) {
+        char pointer[64];
+        (void)snprintf(pointer, sizeof(pointer), "/%.60s", name);
+        return fault_set(fault, ERR_INVALID, pointer,
+            "%.60s must be a number within %g..%g", name, min, max);
+    }
+    *out = v;
+    return OK;
+}
+
+/* Every write waits until searches see it, so both values are kept. */
+enum err
+args_wait(const struct request *req, struct fault *fault)
+{
+    const char *wait = request_query(req, "wait");
+    if (wait && strcmp(wait, "searchable") != 0 &&
+        strcmp(wait, "committed") != 0)
+        return fault_set(fault, ERR_INVALID, "/wait",
+            "wait must be \"searchable\" or \"committed\"");
+    return OK;
+}
+
+enum err
 args_path_id(const struct request *req, const char *name, int64_t *out,
     struct fault *fault)
 {

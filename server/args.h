@@ -25,6 +25,13 @@ enum err args_int(const struct request *req, const char *name, int64_t min,
 enum err args_bool(const struct request *req, const char *name, bool *out,
     struct fault *fault) NODISCARD;
 
+/* A finite number in [min, max]; untouched when absent. */
+enum err args_f64(const struct request *req, const char *name, double min,
+    double max, double *out, struct fault *fault) NODISCARD;
+
+/* "wait" of a write: searchable or committed, which are the same here. */
+enum err args_wait(const struct request *req, struct fault *fault) NODISCARD;
+
 /* A path segment that is a number from 1; anything else is not found. */
 enum err args_path_id(const struct request *req, const char *name, int64_t *out,
     struct fault *fault) NODISCARD;

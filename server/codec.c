@@ -34,10 +34,10 @@ static enum err
 count_values(const char *s, size_t len, struct fault *fault)
 {
     struct scan_slice text;
-    struct scan_slice *vectors = NULL;
-    size_t n_vectors = 0;
-    return scan_cut(s, len, SCAN_PLAIN, SCAN_VALUES_MAX, NULL, &text, &vectors,
-        &n_vectors, fault);
+    struct scan_slice *slices = NULL;
+    size_t n_slices = 0;
+    return scan_cut(s, len, SCAN_PLAIN, SCAN_VALUES_MAX, NULL, &text, &slices,
+        &n_slices, fault);
 }
 
 enum err
@@ -265,7 +265,7 @@ read_array(const struct scan_slice *slice, struct arena *arena,
 
 enum err
 codec_get_vector(const struct json *object, const char *at,
-    const struct scan_slice *vectors, size_t n_vectors, struct arena *arena,
+    const struct scan_slice *slices, size_t n_slices, struct arena *arena,
     const float **out, size_t *n, struct fault *fault)
 {
     const struct json *value = json_find(object, "vector");
@@ -281,8 +281,8 @@ codec_get_vector(const struct json *object, const char *at,
     if (json_kind(value) == JSON_KIND_ARRAY && json_count(value) == 1 &&
         json_kind(json_item(value, 0)) == JSON_KIND_INT) {
         int64_t i = json_i64(json_item(value, 0));
-        if (i >= 0 && (uint64_t)i < n_vectors)
-            return read_array(&vectors[i], arena, out, n, pointer, fault);
+        if (i >= 0 && (uint64_t)i < n_slices && slices[i].s[0] == '[')
+            return read_array(&slices[i], arena, out, n, pointer, fault);
     }
     return fault_set(fault, ERR_INVALID, pointer,
         "this must be an array of numbers, or base64 of 32-bit floats");
@@ -344,6 +344,10 @@ codec_write_collection(
         (unsigned long long)info->vector_bytes,
         (unsigned long long)info->encoder_bytes,
         (unsigned long long)info->roster_bytes);
+    buf_printf(out,
+        ",\"reads\":\"%s\",\"images\":{\"items\":%lld,\"bytes\":%llu}",
+        info->reads, (long long)info->n_images,
+        (unsigned long long)info->image_bytes);
     buf_add_str(out, ",\"aliases\":[");
     for (size_t i = 0; i < info->n_aliases; i++) {
         if (i > 0)

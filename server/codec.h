@@ -4,8 +4,9 @@
  *
  * Readers put everything into the arena; nothing of a tree leaves this module.
  * They refuse by name what they do not know, and say by JSON pointer where.
- * Numbers of vectors do not go through a tree (scan.h). Writers append to a
- * buffer and cannot fail on their own: the buffer carries the failure.
+ * Numbers of vectors and bytes of pictures do not go through a tree (scan.h).
+ * Writers append to a buffer and cannot fail on their own: the buffer carries
+ * the failure.
  */
 #ifndef SERVER_CODEC_H
 #define SERVER_CODEC_H
@@ -62,6 +63,9 @@ enum err codec_read_feedback(const char *s, size_t len, struct arena *arena,
 void codec_write_outcome(struct buf *out, const struct engine_outcome *outcome,
     int status, const char *counter);
 void codec_write_item(struct buf *out, const struct engine_item_view *item);
+/* The answer to one write: {"id", "outcome", "version", ...}. */
+void codec_write_written(
+    struct buf *out, const struct engine_outcome *outcome, const char *id);
 void codec_write_pair(struct buf *out, const struct engine_pair_view *pair);
 
 /* ---- search and encoding (codec_search.c) -------------------------------- */
@@ -144,8 +148,14 @@ enum err codec_get_json(const struct json *object, const char *at,
 /* "vector": a cut array or base64 of little-endian f32; untouched when
    absent. */
 enum err codec_get_vector(const struct json *object, const char *at,
-    const struct scan_slice *vectors, size_t n_vectors, struct arena *arena,
+    const struct scan_slice *slices, size_t n_slices, struct arena *arena,
     const float **out, size_t *n, struct fault *fault) NODISCARD;
+/* "image": a picture file in base64, from a cut string. null, if not NULL, is
+   set for "image": null, which is refused otherwise; both untouched when
+   absent. The bytes are in the arena. */
+enum err codec_get_image(const struct json *object, const char *at,
+    const struct scan_slice *slices, size_t n_slices, struct arena *arena,
+    struct engine_image *out, bool *null, struct fault *fault) NODISCARD;
 /* Put "/i" in front of a fault's pointer. */
 void codec_prefix(struct fault *fault, const char *prefix, size_t i);
 

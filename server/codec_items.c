@@ -9,11 +9,11 @@
 
 static enum err
 item_members(const struct json *root, const char *path_id,
-    const struct scan_slice *vectors, size_t n_vectors, struct arena *arena,
+    const struct scan_slice *slices, size_t n_slices, struct arena *arena,
     struct engine_item *item, struct fault *fault)
 {
     static const char *const keys[] = {
-        "id", "title", "text", "metadata", "vector"};
+        "id", "title", "text", "metadata", "image", "vector"};
     enum err err = codec_get_string(
         root, "", "id", path_id == NULL, arena, &item->id, fault);
     if (err != OK)
@@ -24,9 +24,6 @@ item_members(const struct json *root, const char *path_id,
                 "the id in the body is not the one in the path");
         item->id = path_id;
     }
-    if (json_find(root, "image"))
-        return fault_set(
-            fault, ERR_UNSUPPORTED, "/image", "images are not in this version");
     err = json_only_keys(root, "", keys, ARRAY_LEN(keys), fault);
     if (err == OK)
         err = codec_get_text(
@@ -38,8 +35,11 @@ item_members(const struct json *root, const char *path_id,
         err = codec_get_json(root, "", "metadata", arena, &item->metadata.s,
             &item->metadata.len, fault);
     if (err == OK)
-        err = codec_get_vector(root, "", vectors, n_vectors, arena,
-            &item->vector, &item->n_vector, fault);
+        err = codec_get_vector(root, "", slices, n_slices, arena, &item->vector,
+            &item->n_vector, fault);
+    if (err == OK)
+        err = codec_get_image(root, "", slices, n_slices, arena, &item->image,
+            &item->no_image, fault);
     return err;
 }
 
@@ -48,17 +48,17 @@ codec_read_item(const char *s, size_t len, const char *path_id,
     struct arena *arena, struct engine_item *item, struct fault *fault)
 {
     struct scan_slice text;
-    struct scan_slice *vectors = NULL;
-    size_t n_vectors = 0;
+    struct scan_slice *slices = NULL;
+    size_t n_slices = 0;
     struct json *root = NULL;
     memset(item, 0, sizeof(*item));
     enum err err = scan_cut(s, len, SCAN_OBJECT, SCAN_VALUES_MAX, arena, &text,
-        &vectors, &n_vectors, fault);
+        &slices, &n_slices, fault);
     if (err == OK)
         err = codec_parse(text.s, text.len, &root, fault);
     if (err != OK)
         return err;
-    err = item_members(root, path_id, vectors, n_vectors, arena, item, fault);
+    err = item_members(root, path_id, slices, n_slices, arena, item, fault);
     json_free(root);
     return err;
 }
@@ -235,13 +235,13 @@ codec_read_pair(const char *s, size_t len, struct arena *arena,
     struct engine_pair *pair, struct fault *fault)
 {
     struct scan_slice text;
-    struct scan_slice *vectors = NULL;
-    size_t n_vectors = 0;
+    struct scan_slice *slices = NULL;
+    size_t n_slices = 0;
     struct json *root = NULL;
     memset(pair, 0, sizeof(*pair));
     pair->weight = 1;
     enum err err = scan_cut(s, len, SCAN_OBJECT, SCAN_VALUES_MAX, arena, &text,
-        &vectors, &n_vectors, fault);
+        &slices, &n_slices, fault);
     if (err == OK)
         err = codec_parse(s, len, &root, fault);
     if (err != OK)
@@ -379,6 +379,19 @@ put_text(struct buf *out, const char *name, const struct engine_text *text)
     buf_json_string(out, text->s, text->len);
 }
 
+static void
+put_image(struct buf *out, const struct engine_image_facts *image)
+{
+    if (!image->type)
+        return;
+    buf_printf(out,
+        ",\"image\":{\"type\":\"%s\",\"width\":%u,\"height\":%u,"
+        "\"bytes\":%llu,\"sha256\":\"%s\",\"kept\":%s}",
+        image->type, image->width, image->height,
+        (unsigned long long)image->n_bytes, image->sha256,
+        image->kept ? "true" : "false");
+}
+
 void
 codec_write_item(struct buf *out, const struct engine_item_view *item)
 {
@@ -391,10 +404,26 @@ codec_write_item(struct buf *out, const struct engine_item_view *item)
     buf_printf(out, ",\"version\":%lld,\"created_ms\":%lld,\"updated_ms\":%lld",
         (long long)item->version, (long long)item->created_ms,
         (long long)item->updated_ms);
+    put_image(out, &item->image);
     if (item->vector) {
         buf_add_str(out, ",\"vector\":");
         codec_put_floats(out, item->vector, item->n_vector);
     }
+    buf_add_char(out, '}');
+}
+
+void
+codec_write_written(
+    struct buf *out, const struct engine_outcome *outcome, const char *id)
+{
+    buf_add_str(out, "{\"id\":");
+    buf_json_cstr(out, id);
+    buf_printf(out, ",\"outcome\":\"%s\",\"version\":%lld,\"truncated\":%s",
+        status_word(outcome->status), (long long)outcome->version,
+        outcome->truncated ? "true" : "false");
+    if (outcome->truncated)
+        buf_printf(out, ",\"tokens\":%u,\"tokens_full\":%u", outcome->n_tokens,
+            outcome->n_tokens_full);
     buf_add_char(out, '}');
 }
 

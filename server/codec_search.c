@@ -8,8 +8,8 @@
 
 struct query_reader {
     const struct json *root;
-    const struct scan_slice *vectors;
-    size_t n_vectors;
+    const struct scan_slice *slices;
+    size_t n_slices;
     struct arena *arena;
     struct fault *fault;
 };
@@ -71,7 +71,7 @@ static enum err
 refuse_later(const struct json *root, struct fault *fault)
 {
     static const char *const later[][2] = {
-        {"image", "/image"}, {"hybrid", "/hybrid"}, {"group_by", "/group_by"}};
+        {"hybrid", "/hybrid"}, {"group_by", "/group_by"}};
     for (size_t i = 0; i < ARRAY_LEN(later); i++)
         if (json_find(root, later[i][0]))
             return fault_set(fault, ERR_UNSUPPORTED, later[i][1],
@@ -83,12 +83,14 @@ refuse_later(const struct json *root, struct fault *fault)
 static enum err
 check_source(const struct engine_query *query, struct fault *fault)
 {
-    int n = (query->text.s != NULL) + (query->vector != NULL) +
-            (query->id != NULL) + (query->positive != NULL);
+    int n = (query->text.s != NULL) + (query->image.bytes != NULL) +
+            (query->vector != NULL) + (query->id != NULL) +
+            (query->positive != NULL);
     if (n != 1)
         return fault_set(fault, ERR_INVALID, "",
-            "one of \"text\", \"vector\", \"id\" and \"examples\" is needed, "
-            "and only one");
+            "one of \"text\", \"image\", \"vector\", \"id\" and \"examples\" "
+            "is "
+            "needed, and only one");
     if (query->fingerprint && !query->vector)
         return fault_set(fault, ERR_INVALID, "/fingerprint",
             "a fingerprint belongs to a vector");
@@ -98,9 +100,9 @@ check_source(const struct engine_query *query, struct fault *fault)
 static enum err
 query_members(const struct query_reader *r, struct engine_query *query)
 {
-    static const char *const keys[] = {"text", "vector", "fingerprint", "id",
-        "examples", "k", "filter", "exact", "min_cosine", "min_probability",
-        "with", "explain", "truncate"};
+    static const char *const keys[] = {"text", "image", "vector", "fingerprint",
+        "id", "examples", "k", "filter", "exact", "min_cosine",
+        "min_probability", "with", "explain", "truncate"};
     static const struct json_range cosine = {-1, 1, true};
     static const struct json_range probability = {0, 1, true};
     const struct json *root = r->root;
@@ -113,8 +115,11 @@ query_members(const struct query_reader *r, struct engine_query *query)
         err = codec_get_text(
             root, "", "text", false, r->arena, &query->text, fault);
     if (err == OK)
-        err = codec_get_vector(root, "", r->vectors, r->n_vectors, r->arena,
+        err = codec_get_vector(root, "", r->slices, r->n_slices, r->arena,
             &query->vector, &query->n_vector, fault);
+    if (err == OK)
+        err = codec_get_image(root, "", r->slices, r->n_slices, r->arena,
+            &query->image, NULL, fault);
     if (err == OK)
         err = codec_get_string(root, "", "fingerprint", false, r->arena,
             &query->fingerprint, fault);
@@ -155,17 +160,17 @@ codec_read_query(const char *s, size_t len, struct arena *arena,
     struct engine_query *query, struct fault *fault)
 {
     struct scan_slice text;
-    struct scan_slice *vectors = NULL;
-    size_t n_vectors = 0;
+    struct scan_slice *slices = NULL;
+    size_t n_slices = 0;
     struct json *root = NULL;
     struct engine_query got = ENGINE_QUERY_DEFAULT;
     enum err err = scan_cut(s, len, SCAN_OBJECT, SCAN_VALUES_MAX, arena, &text,
-        &vectors, &n_vectors, fault);
+        &slices, &n_slices, fault);
     if (err == OK)
         err = codec_parse(text.s, text.len, &root, fault);
     if (err != OK)
         return err;
-    const struct query_reader r = {root, vectors, n_vectors, arena, fault};
+    const struct query_reader r = {root, slices, n_slices, arena, fault};
     err = query_members(&r, &got);
     json_free(root);
     if (err == OK)
@@ -180,12 +185,12 @@ codec_read_queries(const char *s, size_t len, struct arena *arena,
 {
     static const char *const keys[] = {"queries"};
     struct scan_slice text;
-    struct scan_slice *vectors = NULL;
-    size_t n_vectors = 0;
+    struct scan_slice *slices = NULL;
+    size_t n_slices = 0;
     struct json *root = NULL;
     const struct json *array = NULL;
     enum err err = scan_cut(s, len, SCAN_QUERIES, 4 * SCAN_VALUES_MAX, arena,
-        &text, &vectors, &n_vectors, fault);
+        &text, &slices, &n_slices, fault);
     if (err == OK)
         err = codec_parse(text.s, text.len, &root, fault);
     if (err != OK)
@@ -211,7 +216,7 @@ codec_read_queries(const char *s, size_t len, struct arena *arena,
     }
     for (size_t i = 0; err == OK && i < count; i++) {
         const struct query_reader r = {
-            json_item(array, i), vectors, n_vectors, arena, &refusals[i]};
+            json_item(array, i), slices, n_slices, arena, &refusals[i]};
         list[i] = ENGINE_QUERY_DEFAULT;
         enum err one;
         if (json_kind(r.root) != JSON_KIND_OBJECT)
@@ -397,10 +402,10 @@ parse_counted(
     const char *s, size_t len, struct json **root, struct fault *fault)
 {
     struct scan_slice text;
-    struct scan_slice *vectors = NULL;
-    size_t n_vectors = 0;
+    struct scan_slice *slices = NULL;
+    size_t n_slices = 0;
     enum err err = scan_cut(s, len, SCAN_PLAIN, 4 * SCAN_VALUES_MAX, NULL,
-        &text, &vectors, &n_vectors, fault);
+        &text, &slices, &n_slices, fault);
     return err == OK ? codec_parse(s, len, root, fault) : err;
 }
 

@@ -44,6 +44,8 @@ struct config {
     long long body_memory_bytes;
     long long line_bytes_max;
     long long text_bytes_max;
+    long long image_bytes_max;
+    long long image_pixels_max;
     long long spool_memory_bytes;
     long long bulk_streams;
     long long impressions_max;

@@ -23,6 +23,9 @@ ep_fn ep_collections_list, ep_collection_put, ep_collection_get,
 /* ep_items.c */
 ep_fn ep_items_add, ep_items_list, ep_items_delete, ep_item_put, ep_item_get,
     ep_item_patch, ep_item_delete;
+/* ep_images.c */
+ep_fn ep_image_put, ep_image_get, ep_image_delete, ep_image_views,
+    ep_search_image;
 /* ep_search.c */
 ep_fn ep_search, ep_search_batch;
 /* ep_pairs.c */

@@ -22,10 +22,11 @@ stream_done(void *state)
 void
 ep_export(struct request *req)
 {
-    static const char *const names[] = {"items", "pairs", "vectors"};
+    static const char *const names[] = {"items", "pairs", "vectors", "images"};
     struct fault fault = {0};
     struct engine_export_options options = {.items = true, .pairs = true};
     struct engine_stream *stream = NULL;
+    bool images = true;
     enum err err = args_only(req, names, ARRAY_LEN(names), &fault);
     if (err == OK)
         err = args_bool(req, "items", &options.items, &fault);
@@ -33,6 +34,9 @@ ep_export(struct request *req)
         err = args_bool(req, "pairs", &options.pairs, &fault);
     if (err == OK)
         err = args_bool(req, "vectors", &options.vectors, &fault);
+    if (err == OK)
+        err = args_bool(req, "images", &images, &fault);
+    options.no_images = !images;
     if (err == OK)
         err = engine_export_new(&stream, req->daemon->engine,
             request_param(req, "collection"), &options, &fault);

@@ -1,5 +1,4 @@
 /* Probes, and what the daemon is and does. */
-#include <string.h>
 #include "server/ep.h"
 #include "base/clock.h"
 #include "base/embed.h"
@@ -13,10 +12,8 @@
 void
 ep_absent(struct request *req)
 {
-    problem_reply_status(req, 501,
-        strstr(req->route->pattern, "encoders")
-            ? "the import of published encoders is not in this version"
-            : "images and their views are not in this version");
+    problem_reply_status(
+        req, 501, "the import of published encoders is not in this version");
 }
 
 void
@@ -89,7 +86,7 @@ write_encoders(struct buf *out, const struct engine_info *info)
         const struct engine_encoder_info *e = &info->encoders[i];
         buf_add_str(out, i > 0 ? ",{\"name\":" : "{\"name\":");
         buf_json_cstr(out, e->name);
-        buf_add_str(out, ",\"description\":");
+        buf_printf(out, ",\"reads\":\"%s\",\"description\":", e->reads);
         buf_json_cstr(out, e->description);
         buf_printf(out,
             ",\"dims\":{\"default\":%zu,\"min\":%zu,\"max\":%zu},\"config\":",
@@ -107,6 +104,7 @@ write_limits(struct buf *out, const struct config *config,
 {
     buf_printf(out,
         "{\"body_bytes\":%lld,\"line_bytes\":%lld,\"text_bytes\":%zu,"
+        "\"image_bytes\":%zu,\"image_pixels\":%llu,\"views\":%d,"
         "\"id_bytes\":%d,\"name_bytes\":%d,\"metadata_bytes\":%d,"
         "\"group_bytes\":%d,\"k\":%d,\"examples\":%d,\"batch_queries\":%d,"
         "\"batch_items\":%d,\"negatives\":%d,\"embedding_inputs\":%d,"
@@ -114,12 +112,13 @@ write_limits(struct buf *out, const struct config *config,
         "\"connections_per_address\":%lld,\"streams\":%lld,"
         "\"json_values\":65536,\"json_depth\":32}",
         config->body_bytes_max, config->line_bytes_max, info->text_bytes_max,
-        ENGINE_ID_BYTES_MAX, ENGINE_NAME_BYTES_MAX, ENGINE_METADATA_BYTES_MAX,
-        ENGINE_GROUP_BYTES_MAX, ENGINE_K_MAX, ENGINE_EXAMPLES_MAX,
-        CODEC_BATCH_QUERIES, ENGINE_BATCH_ITEMS_MAX, ENGINE_NEGATIVES_MAX,
-        CODEC_EMBED_INPUTS, CODEC_VECTOR_MAX, ENGINE_PAGE_MAX,
-        config->connections_max, config->connections_per_address,
-        config->streams_max);
+        info->image_bytes_max, (unsigned long long)info->image_pixels_max,
+        ENGINE_VIEWS_MAX, ENGINE_ID_BYTES_MAX, ENGINE_NAME_BYTES_MAX,
+        ENGINE_METADATA_BYTES_MAX, ENGINE_GROUP_BYTES_MAX, ENGINE_K_MAX,
+        ENGINE_EXAMPLES_MAX, CODEC_BATCH_QUERIES, ENGINE_BATCH_ITEMS_MAX,
+        ENGINE_NEGATIVES_MAX, CODEC_EMBED_INPUTS, CODEC_VECTOR_MAX,
+        ENGINE_PAGE_MAX, config->connections_max,
+        config->connections_per_address, config->streams_max);
 }
 
 void
@@ -155,7 +154,10 @@ ep_info(struct request *req)
         (unsigned long long)info.roster_bytes,
         (unsigned long long)info.file_bytes);
     write_limits(out, &req->daemon->config, &info);
-    buf_add_str(out, ",\"encoders\":");
+    buf_add_str(out, ",\"image_types\":[");
+    for (size_t i = 0; info.image_types && info.image_types[i]; i++)
+        buf_printf(out, "%s\"%s\"", i > 0 ? "," : "", info.image_types[i]);
+    buf_add_str(out, "],\"encoders\":");
     write_encoders(out, &info);
     buf_add_char(out, '}');
 }

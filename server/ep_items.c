@@ -7,18 +7,12 @@
 #include "server/http.h"
 #include "server/problem.h"
 
-/* Every write waits until searches see it, so both values are kept. */
 static enum err
 check_wait(const struct request *req, struct fault *fault)
 {
     static const char *const names[] = {"wait", "outcomes"};
     enum err err = args_only(req, names, ARRAY_LEN(names), fault);
-    const char *wait = request_query(req, "wait");
-    if (err == OK && wait && strcmp(wait, "searchable") != 0 &&
-        strcmp(wait, "committed") != 0)
-        err = fault_set(fault, ERR_INVALID, "/wait",
-            "wait must be \"searchable\" or \"committed\"");
-    return err;
+    return err == OK ? args_wait(req, fault) : err;
 }
 
 static void
@@ -26,18 +20,7 @@ write_one(
     struct request *req, const struct engine_outcome *outcome, const char *id)
 {
     bool created = outcome->status == ENGINE_CREATED;
-    struct buf *out = reply_json(req, created ? 201 : 200);
-    buf_add_str(out, "{\"id\":");
-    buf_json_cstr(out, id);
-    buf_printf(out, ",\"outcome\":\"%s\",\"version\":%lld,\"truncated\":%s",
-        created                               ? "created"
-        : outcome->status == ENGINE_UNCHANGED ? "unchanged"
-                                              : "updated",
-        (long long)outcome->version, outcome->truncated ? "true" : "false");
-    if (outcome->truncated)
-        buf_printf(out, ",\"tokens\":%u,\"tokens_full\":%u", outcome->n_tokens,
-            outcome->n_tokens_full);
-    buf_add_char(out, '}');
+    codec_write_written(reply_json(req, created ? 201 : 200), outcome, id);
     reply_header_f(req, "ETag", "\"%lld\"", (long long)outcome->version);
 }
 

@@ -20,6 +20,7 @@
 #include "server/events.h"
 #include "server/idempotency.h"
 #include "server/intake.h"
+#include "server/media.h"
 #include "server/metrics.h"
 #include "server/outflow.h"
 #include "server/problem.h"
@@ -185,7 +186,7 @@ request_new(void *cls, const char *uri, struct MHD_Connection *connection)
     atomic_init(&req->refs, 1);
     pthread_mutex_init(&req->lock, NULL);
     arena_init(&req->arena, ARENA_BYTES_MAX);
-    buf_init(&req->body, (size_t)http->daemon->config.body_bytes_max);
+    buf_init(&req->body, 0); /* its maximum is the route's */
     reply_init(&req->reply);
     make_request_id(req);
     atomic_fetch_add(&http->n_requests, 1);
@@ -377,45 +378,17 @@ check_key(struct request *req)
         "this needs %s key, as \"Authorization: Bearer KEY\"", names[needed]);
 }
 
-/* The media type without parameters equals one of the names. */
-static bool
-media_is(const char *value, const char *name)
-{
-    size_t len = strcspn(value, "; \t");
-    return len == strlen(name) && strncasecmp(value, name, len) == 0;
-}
-
-static bool
-is_ndjson(const char *type)
-{
-    return media_is(type, "application/x-ndjson") ||
-           media_is(type, "application/ndjson") ||
-           media_is(type, "application/jsonl");
-}
-
 static bool
 check_body(struct request *req, bool has_body, long long content_length)
 {
-    const struct route *route = req->route;
-    const char *type = req->headers.content_type;
-    long long max = req->daemon->config.body_bytes_max;
-    bool ndjson = is_ndjson(type);
-    if (route->body == BODY_NONE)
-        return true; /* a body without meaning is read and thrown away */
-    if (ndjson && route->body != BODY_JSON)
-        return true;
-    if (route->body == BODY_STREAM)
-        return refuse(req, 415,
-            "send Content-Type: application/x-ndjson, one JSON object a line");
-    if (!has_body)
-        return true;
-    if (!media_is(type, "application/json"))
-        return refuse(req, 415, "send Content-Type: application/json%s",
-            route->body == BODY_LINES ? " or application/x-ndjson" : "");
-    if (content_length > max)
-        return refuse(req, 413, "the body has %lld bytes; the limit is %lld%s",
-            content_length, max,
-            route->body == BODY_LINES ? " (none for NDJSON)" : "");
+    const struct config *config = &req->daemon->config;
+    const struct media_body body = {
+        req->headers.content_type, has_body, content_length};
+    char detail[FAULT_DETAIL_MAX];
+    int status = media_check(req->route, config, &body, detail);
+    if (status != 0)
+        return refuse(req, status, "%s", detail);
+    buf_init(&req->body, media_body_max(req->route, config));
     return true;
 }
 
@@ -458,7 +431,7 @@ request_begin(struct request *req, const char *method)
     if (fine)
         fine = check_body(req, has_body, content_length);
     if (fine && req->route->lines != LINES_NONE &&
-        is_ndjson(req->headers.content_type)) {
+        media_is_ndjson(req->headers.content_type)) {
         enum err err = intake_new(req);
         if (err == ERR_INVALID)
             fine = refuse(req, 422, "outcomes must be \"all\" or \"errors\"");
@@ -478,7 +451,6 @@ request_begin(struct request *req, const char *method)
 static enum MHD_Result
 request_body(struct request *req, const char *bytes, size_t *n)
 {
-    long long max = req->daemon->config.body_bytes_max;
     size_t taken = *n;
     request_progress(req, taken);
     if (!req->discard && req->intake && intake_is_over(req))
@@ -488,9 +460,9 @@ request_body(struct request *req, const char *bytes, size_t *n)
         return MHD_YES;
     }
     *n = 0;
-    if (!req->discard && req->body.len + taken > (size_t)max) {
-        (void)refuse(
-            req, 413, "the body is longer than the limit of %lld bytes", max);
+    if (!req->discard && req->body.len + taken > req->body.max_bytes) {
+        (void)refuse(req, 413, "the body is longer than the limit of %zu bytes",
+            req->body.max_bytes);
         req->discard = true;
     }
     if (!req->discard) {

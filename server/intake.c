@@ -186,7 +186,7 @@ outcome_status(const struct engine_outcome *outcome)
     case ENGINE_REFUSED:
         break;
     }
-    return problem_status(outcome->fault.err);
+    return problem_fault_status(&outcome->fault);
 }
 
 static int64_t

@@ -174,6 +174,8 @@ start(struct daemon *daemon)
         .n_threads = (size_t)config->engine_threads,
         .n_tuner_threads = (size_t)config->tuner_threads,
         .text_bytes_max = (size_t)config->text_bytes_max,
+        .image_bytes_max = (size_t)config->image_bytes_max,
+        .image_pixels_max = (uint64_t)config->image_pixels_max,
         .impressions_max = (size_t)config->impressions_max,
         .event_hook = events_hook,
         .event_hook_arg = daemon->events};

@@ -93,6 +93,18 @@ problem_status(enum err err)
 }
 
 int
+problem_fault_status(const struct fault *fault)
+{
+    static const char image[] = "/image";
+    size_t len = strlen(fault->pointer);
+    size_t n = sizeof(image) - 1;
+    if (fault->err == ERR_UNSUPPORTED && len >= n &&
+        strcmp(fault->pointer + len - n, image) == 0)
+        return 422;
+    return problem_status(fault->err);
+}
+
+int
 problem_retry_after(int status)
 {
     return status == 503 ? 1 : status == 429 ? 60 : 0;
@@ -103,7 +115,7 @@ problem_write(struct buf *out, int status, const struct fault *fault,
     const char *request_id)
 {
     if (status == 0)
-        status = problem_status(fault->err);
+        status = problem_fault_status(fault);
     const struct problem_kind *kind = kind_of(status);
     buf_printf(out,
         "{\"type\":\"urn:kindred:problem:%s\",\"title\":\"%s\","
@@ -186,12 +198,18 @@ problem_reply(struct request *req, const struct fault *fault)
     if (safe.detail[0] == '\0')
         (void)snprintf(
             safe.detail, sizeof(safe.detail), "%s", err_text(safe.err));
-    int status = problem_status(safe.err);
+    int status = problem_fault_status(&safe);
     if (status == 500)
         log_limited(&limit, LOG_ERROR, "http",
             "internal_error request=%s route=%s code=%d", req->id,
             req->route ? req->route->name : "-", (int)safe.err);
     reply_with(req, status, &safe);
+}
+
+void
+problem_reply_as(struct request *req, int status, const struct fault *fault)
+{
+    reply_with(req, status, fault);
 }
 
 void

@@ -19,6 +19,9 @@
 struct request;
 
 int problem_status(enum err err);
+/* The same of a whole fault: a picture of a kind that is not taken is refused
+   for good (422), not for this version. */
+int problem_fault_status(const struct fault *fault);
 
 /* Seconds for Retry-After, or 0 when the status has none. */
 int problem_retry_after(int status);
@@ -30,6 +33,9 @@ void problem_write(struct buf *out, int status, const struct fault *fault,
 /* Make the refusal the request's reply, in the route's shape, with the headers
    that belong to it. Whatever the handler made before is dropped. */
 void problem_reply(struct request *req, const struct fault *fault);
+/* The same with another status than the code's. */
+void problem_reply_as(
+    struct request *req, int status, const struct fault *fault);
 /* The same with a status that no error code has (401, 405, 415, ...). */
 void problem_reply_status(struct request *req, int status, const char *detail);
 

@@ -78,14 +78,18 @@ const struct route routes[] = {
         ep_item_patch, 0),
     WRITE("DELETE", C "/items/{id}", "deleteItem", SCOPE_WRITE, BODY_NONE,
         ep_item_delete, 0),
-    ABSENT("PUT", C "/items/{id}/image", "putItemImage", SCOPE_WRITE),
-    ABSENT("GET", C "/items/{id}/image", "getItemImage", SCOPE_READ),
-    ABSENT("GET", C "/items/{id}/views", "getItemViews", SCOPE_READ),
+    WRITE("PUT", C "/items/{id}/image", "putItemImage", SCOPE_WRITE, BODY_IMAGE,
+        ep_image_put, 0),
+    GET_READ(C "/items/{id}/image", "getItemImage", ep_image_get),
+    WRITE("DELETE", C "/items/{id}/image", "deleteItemImage", SCOPE_WRITE,
+        BODY_NONE, ep_image_delete, 0),
+    GET_READ(C "/items/{id}/views", "getItemViews", ep_image_views),
 
     POST_READ(C "/search", "search", ep_search, ROUTE_IDEMPOTENT),
     POST_READ(
         C "/search/batch", "searchBatch", ep_search_batch, ROUTE_IDEMPOTENT),
-    ABSENT("POST", C "/search/image", "searchImage", SCOPE_READ),
+    {"POST", C "/search/image", "searchImage", SCOPE_READ, BODY_IMAGE,
+        POOL_READ, NO_LINES, 0, ep_search_image},
 
     {"POST", C "/pairs", "addPairs", SCOPE_WRITE, BODY_LINES, POOL_WRITE,
         LINES_PAIRS, ROUTE_IDEMPOTENT, ep_pairs_add},

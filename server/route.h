@@ -20,10 +20,11 @@ typedef void ep_fn(struct request *req);
 enum scope { SCOPE_NONE, SCOPE_READ, SCOPE_WRITE, SCOPE_ADMIN };
 
 enum body_kind {
-    BODY_NONE,  /* a body is refused unless it is empty */
-    BODY_JSON,  /* application/json */
-    BODY_LINES, /* application/json, or application/x-ndjson as a stream */
-    BODY_STREAM /* application/x-ndjson only */
+    BODY_NONE,   /* a body is refused unless it is empty */
+    BODY_JSON,   /* application/json */
+    BODY_LINES,  /* application/json, or application/x-ndjson as a stream */
+    BODY_STREAM, /* application/x-ndjson only */
+    BODY_IMAGE   /* a picture's bytes, with a limit of their own */
 };
 
 enum work_pool {

@@ -78,16 +78,14 @@ is_our_object(const struct nest *nest, enum scan_shape shape)
 }
 
 struct cutter {
-    struct scan_slice *vectors;
+    struct scan_slice *slices;
     size_t n;
     size_t cap;
-    char *text; /* NULL until something is cut */
-    size_t text_len;
-    size_t copied; /* of the input */
+    size_t n_bytes; /* of all slices */
 };
 
 static bool
-cut_array(struct cutter *cut, const char *s, size_t len, size_t from, size_t to,
+note_slice(struct cutter *cut, const char *s, size_t from, size_t to,
     struct arena *arena)
 {
     if (cut->n == cut->cap) {
@@ -96,56 +94,79 @@ cut_array(struct cutter *cut, const char *s, size_t len, size_t from, size_t to,
         if (!more)
             return false;
         if (cut->n > 0)
-            memcpy(more, cut->vectors, cut->n * sizeof(*more));
-        cut->vectors = more;
+            memcpy(more, cut->slices, cut->n * sizeof(*more));
+        cut->slices = more;
         cut->cap = cap;
     }
-    if (!cut->text) {
-        /* "[i]" may be longer than "[]": 24 more bytes for each are ample,
-           and there are fewer of them than bytes. */
-        cut->text = arena_alloc(arena, len, 2);
-        if (!cut->text)
-            return false;
-    }
-    memcpy(cut->text + cut->text_len, s + cut->copied, from - cut->copied);
-    cut->text_len += from - cut->copied;
-    char digits[24];
-    size_t n_digits = 0;
-    size_t v = cut->n;
-    do {
-        digits[n_digits++] = (char)('0' + v % 10);
-        v /= 10;
-    } while (v > 0);
-    cut->text[cut->text_len++] = '[';
-    while (n_digits > 0)
-        cut->text[cut->text_len++] = digits[--n_digits];
-    cut->text[cut->text_len++] = ']';
-    cut->copied = to;
-    cut->vectors[cut->n].s = s + from;
-    cut->vectors[cut->n].len = to - from;
+    cut->slices[cut->n].s = s + from;
+    cut->slices[cut->n].len = to - from;
     cut->n++;
+    cut->n_bytes += to - from;
     return true;
 }
 
-/* The string at [i, end) is "vector", and a colon and an array follow: their
-   start; else 0. */
-static size_t
-vector_array(const char *s, size_t len, size_t i, size_t end)
+/* The text with each slice replaced by [i]. */
+static bool
+without_slices(const struct cutter *cut, const char *s, size_t len,
+    struct arena *arena, struct scan_slice *out)
 {
-    static const char word[] = "\"vector\"";
-    if (end - i != sizeof(word) - 1 || memcmp(s + i, word, end - i) != 0)
+    /* A length has at most 20 digits, and two brackets. */
+    char *text = arena_alloc(arena, len - cut->n_bytes + 22 * cut->n + 1, 1);
+    size_t made = 0;
+    const char *copied = s;
+    if (!text)
+        return false;
+    for (size_t i = 0; i < cut->n; i++) {
+        const struct scan_slice *slice = &cut->slices[i];
+        memcpy(text + made, copied, (size_t)(slice->s - copied));
+        made += (size_t)(slice->s - copied);
+        char digits[24];
+        size_t n_digits = 0;
+        size_t v = i;
+        do {
+            digits[n_digits++] = (char)('0' + v % 10);
+            v /= 10;
+        } while (v > 0);
+        text[made++] = '[';
+        while (n_digits > 0)
+            text[made++] = digits[--n_digits];
+        text[made++] = ']';
+        copied = slice->s + slice->len;
+    }
+    memcpy(text + made, copied, (size_t)(s + len - copied));
+    out->s = text;
+    out->len = made + (size_t)(s + len - copied);
+    return true;
+}
+
+/*
+ * The string at [i, end) names a member whose value is cut, and a colon and
+ * such a value follow: where the value starts; else 0. A vector is cut when it
+ * is an array; an image when it is a string, and also when it is an array, so
+ * that nobody's [0] can be taken for one of ours.
+ */
+static size_t
+cut_value(const char *s, size_t len, size_t i, size_t end)
+{
+    static const char vector[] = "\"vector\"";
+    static const char image[] = "\"image\"";
+    bool is_image =
+        end - i == sizeof(image) - 1 && memcmp(s + i, image, end - i) == 0;
+    if (!is_image &&
+        (end - i != sizeof(vector) - 1 || memcmp(s + i, vector, end - i) != 0))
         return 0;
     size_t at = skip_space(s, len, end);
     if (at >= len || s[at] != ':')
         return 0;
     at = skip_space(s, len, at + 1);
-    return at < len && s[at] == '[' ? at : 0;
+    bool ours = at < len && (s[at] == '[' || (is_image && s[at] == '"'));
+    return ours ? at : 0;
 }
 
 enum err
 scan_cut(const char *s, size_t len, enum scan_shape shape, size_t values_max,
-    struct arena *arena, struct scan_slice *out, struct scan_slice **vectors,
-    size_t *n_vectors, struct fault *fault)
+    struct arena *arena, struct scan_slice *out, struct scan_slice **slices,
+    size_t *n_slices, struct fault *fault)
 {
     struct nest nest = {.depth = 0};
     struct cutter cut = {0};
@@ -155,11 +176,12 @@ scan_cut(const char *s, size_t len, enum scan_shape shape, size_t values_max,
         char c = s[i];
         if (c == '"') {
             size_t end = skip_string(s, len, i);
-            size_t array =
-                is_our_object(&nest, shape) ? vector_array(s, len, i, end) : 0;
-            if (array > 0) {
-                end = skip_array(s, len, array);
-                if (!cut_array(&cut, s, len, array, end, arena))
+            size_t value =
+                is_our_object(&nest, shape) ? cut_value(s, len, i, end) : 0;
+            if (value > 0) {
+                end = s[value] == '"' ? skip_string(s, len, value)
+                                      : skip_array(s, len, value);
+                if (!note_slice(&cut, s, value, end, arena))
                     return fault_set(fault, ERR_NOMEM, "", "out of memory");
             }
             i = end;
@@ -187,13 +209,10 @@ scan_cut(const char *s, size_t len, enum scan_shape shape, size_t values_max,
     }
     out->s = s;
     out->len = len;
-    if (cut.text) {
-        memcpy(cut.text + cut.text_len, s + cut.copied, len - cut.copied);
-        out->s = cut.text;
-        out->len = cut.text_len + (len - cut.copied);
-    }
-    *vectors = cut.vectors;
-    *n_vectors = cut.n;
+    if (cut.n > 0 && !without_slices(&cut, s, len, arena, out))
+        return fault_set(fault, ERR_NOMEM, "", "out of memory");
+    *slices = cut.slices;
+    *n_slices = cut.n;
     return OK;
 }
 

@@ -1,11 +1,11 @@
 /*
  * scan.h - one look at JSON text before a tree is made of it.
  *
- * Vectors are long and a tree makes them slow, so they are cut out here and
- * read directly; and a short text can hide a large tree ("[[],[],..."), so its
- * values are counted before memory is spent. The scanner does not check
- * syntax beyond strings and nesting: what passes it still goes through the
- * parser.
+ * Vectors and pictures are long and a tree makes them slow, so they are cut
+ * out here and read directly from the body; and a short text can hide a large
+ * tree ("[[],[],..."), so its values are counted before memory is spent. The
+ * scanner does not check syntax beyond strings and nesting: what passes it
+ * still goes through the parser.
  */
 #ifndef SERVER_SCAN_H
 #define SERVER_SCAN_H
@@ -21,7 +21,8 @@ struct scan_slice {
     size_t len;
 };
 
-/* Where a "vector" member is one of ours and not a user's own data. */
+/* Where a "vector" or "image" member is one of ours and not a user's own
+   data. */
 enum scan_shape {
     SCAN_PLAIN,  /* nowhere: only count; needs no arena */
     SCAN_OBJECT, /* {"vector": ...} */
@@ -29,19 +30,19 @@ enum scan_shape {
 };
 
 /*
- * scan_cut - the text with each vector array replaced by [i].
+ * scan_cut - the text with each vector array and image string replaced by [i].
  *
- *   out      the text to parse: the input itself when nothing was cut, else
- *            in the arena
- *   vectors  the i-th array with its brackets; borrowed from s, the list in
- *            the arena
+ *   out     the text to parse: the input itself when nothing was cut, else in
+ *           the arena, without what was cut
+ *   slices  the i-th array with its brackets or string with its quotes;
+ *           borrowed from s, the list in the arena
  *
  * ERR_TOO_LARGE: over values_max values; ERR_SYNTAX: nesting that does not
  * close; ERR_NOMEM.
  */
 enum err scan_cut(const char *s, size_t len, enum scan_shape shape,
     size_t values_max, struct arena *arena, struct scan_slice *out,
-    struct scan_slice **vectors, size_t *n_vectors,
+    struct scan_slice **slices, size_t *n_slices,
     struct fault *fault) NODISCARD;
 
 /*

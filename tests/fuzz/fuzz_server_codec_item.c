@@ -37,6 +37,14 @@ check_item(const struct engine_item *item)
     MUST((item->vector == NULL) == (item->n_vector == 0));
     for (size_t i = 0; i < item->n_vector; i++)
         MUST(isfinite(item->vector[i]));
+    MUST((item->image.bytes == NULL) == (item->image.n == 0));
+    MUST(!item->image.bytes || !item->no_image);
+    /* every byte is ours to read */
+    const uint8_t *bytes = item->image.bytes;
+    unsigned sum = 0;
+    for (size_t i = 0; i < item->image.n; i++)
+        sum += bytes[i];
+    MUST(sum <= 255u * item->image.n);
 }
 
 int

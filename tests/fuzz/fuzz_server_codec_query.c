@@ -27,13 +27,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void
 check_query(const struct engine_query *query)
 {
-    int n = (query->text.s != NULL) + (query->vector != NULL) +
-            (query->id != NULL) + (query->positive != NULL);
+    int n = (query->text.s != NULL) + (query->image.bytes != NULL) +
+            (query->vector != NULL) + (query->id != NULL) +
+            (query->positive != NULL);
     MUST(n == 1);
     MUST(query->k >= 1 && query->k <= ENGINE_K_MAX);
     MUST(query->min_probability >= 0 && query->min_probability <= 1);
     for (size_t i = 0; i < query->n_vector; i++)
         MUST(isfinite(query->vector[i]));
+    MUST((query->image.bytes == NULL) == (query->image.n == 0));
 }
 
 static void

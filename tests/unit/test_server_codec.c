@@ -122,6 +122,97 @@ test_queries(void **state)
     assert_int_equal(faults[4].err, ERR_INVALID);
 }
 
+/* The bytes of pictures, however their base64 is spelt; and a sentence that
+   tells which mistake it is. */
+static void
+test_images(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *image; /* the JSON value */
+        const char *bytes; /* NULL: refused */
+        const char *says;
+    } cases[] = {
+        {"\"/9j/\"", "\xff\xd8\xff", NULL},
+        {" \"/9j/\"", "\xff\xd8\xff", NULL},
+        {"\"\\/9j\\/\"", "\xff\xd8\xff", NULL},
+        {"\"\\u002f9j/\"", "\xff\xd8\xff", NULL},
+        {"\"_9j_\"", NULL, "character 0 is of the URL alphabet"},
+        {"\"/9j/ \"", NULL, "character 4 is not base64"},
+        {"\"/9j/\\n\"", NULL, "character 4 is not base64"},
+        {"\"/9=j\"", NULL, "character 2 is not base64"},
+        {"\"/9j/AA\"", NULL, "6 characters"},
+        {"\"/9j/AB==\"", NULL, "no encoder sets"},
+        {"\"data:image/png;base64,/9j/\"", NULL, "without \"data:"},
+        {"\"\"", NULL, "empty"},
+        {"[0]", NULL, "as a string"},
+        {"7", NULL, "as a string"},
+        {"{}", NULL, "as a string"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[256];
+        struct engine_item got;
+        struct fault fault;
+        (void)snprintf(text, sizeof(text),
+            "{\"id\":\"a\",\"image\":%s,\"metadata\":{\"image\":\"x y\"}}",
+            cases[i].image);
+        enum err err = item(text, &got, &fault);
+        if ((err == OK) != (cases[i].bytes != NULL))
+            print_error("%s: %d %s\n", text, err, fault.detail);
+        assert_int_equal(err, cases[i].bytes ? OK : ERR_INVALID);
+        if (cases[i].bytes) {
+            assert_int_equal(got.image.n, 3);
+            assert_memory_equal(got.image.bytes, cases[i].bytes, 3);
+            assert_string_equal(got.metadata.s, "{\"image\":\"x y\"}");
+            assert_false(got.no_image);
+        } else {
+            assert_string_equal(fault.pointer, "/image");
+            assert_non_null(strstr(fault.detail, cases[i].says));
+        }
+    }
+    struct engine_item got;
+    struct fault fault;
+    assert_int_equal(item("{\"id\":\"a\",\"image\":null}", &got, &fault), OK);
+    assert_true(got.no_image);
+    assert_null(got.image.bytes);
+    /* the picture does not go through a tree: the arena holds it once */
+    static char large[(3u << 20) + 64];
+    char *at = large + sprintf(large, "{\"id\":\"a\",\"image\":\"");
+    memset(at, 'A', 3u << 20);
+    strcpy(at + (3u << 20), "\"}");
+    size_t before = arena.used_bytes;
+    assert_int_equal(item(large, &got, &fault), OK);
+    assert_int_equal(got.image.n, (3u << 20) / 4 * 3);
+    assert_true(arena.used_bytes - before < (3u << 20) / 4 * 3 + 65536);
+}
+
+static void
+test_query_images(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"queries\":[{\"vector\":[1,2]},{\"image\":\"/9j/\"},"
+        "{\"image\":null},{\"image\":\"AAAA\",\"text\":\"a\"},"
+        "{\"image\":\"AA\"},{\"vector\":[4],\"image\":[0]},"
+        "{\"im\\u0061ge\":\"AAAA\"},{\"im\\u0061ge\":[0]}]}";
+    struct engine_query *queries = NULL;
+    struct fault *faults = NULL;
+    struct fault fault = {0};
+    size_t n = 0;
+    assert_int_equal(codec_read_queries(text, strlen(text), &arena, &queries,
+                         &faults, &n, &fault),
+        OK);
+    assert_int_equal(n, 8);
+    assert_int_equal(faults[0].err, OK);
+    assert_int_equal(faults[1].err, OK);
+    assert_int_equal(queries[1].image.n, 3);
+    for (size_t i = 2; i <= 5; i++)
+        assert_int_equal(faults[i].err, ERR_INVALID);
+    assert_int_equal(faults[6].err, OK); /* spelt oddly, but a string */
+    assert_int_equal(queries[6].image.n, 3);
+    assert_int_equal(faults[7].err, ERR_INVALID);
+}
+
 static void
 test_elements(void **state)
 {
@@ -207,6 +298,8 @@ main(void)
         TEST(test_item_without),
         TEST(test_vectors),
         TEST(test_queries),
+        TEST(test_images),
+        TEST(test_query_images),
         TEST(test_elements),
         TEST(test_bomb),
         TEST(test_pair),

@@ -1,0 +1,84 @@
+#include "server/media.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+bool
+media_is(const char *value, const char *name)
+{
+    size_t len = strcspn(value, "; \t");
+    return len == strlen(name) && strncasecmp(value, name, len) == 0;
+}
+
+bool
+media_is_ndjson(const char *value)
+{
+    return media_is(value, "application/x-ndjson") ||
+           media_is(value, "application/ndjson") ||
+           media_is(value, "application/jsonl");
+}
+
+/* A picture's type is told by its bytes, so that none and octet-stream do. */
+static bool
+media_is_picture(const char *value)
+{
+    static const char *const names[] = {"image/jpeg", "image/jpg", "image/png",
+        "image/webp", "application/octet-stream"};
+    if (value[0] == '\0')
+        return true;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (media_is(value, names[i]))
+            return true;
+    return false;
+}
+
+size_t
+media_body_max(const struct route *route, const struct config *config)
+{
+    return (size_t)(route->body == BODY_IMAGE ? config->image_bytes_max
+                                              : config->body_bytes_max);
+}
+
+static int
+refuse(char *detail, int status, const char *sentence)
+{
+    (void)snprintf(detail, FAULT_DETAIL_MAX, "%s", sentence);
+    return status;
+}
+
+int
+media_check(const struct route *route, const struct config *config,
+    const struct media_body *body, char *detail)
+{
+    bool ndjson = media_is_ndjson(body->type);
+    bool takes_lines = route->body == BODY_LINES || route->body == BODY_STREAM;
+    if (route->body == BODY_NONE)
+        return 0; /* a body without meaning is read and thrown away */
+    if (ndjson && takes_lines)
+        return 0;
+    if (route->body == BODY_STREAM)
+        return refuse(detail, 415,
+            "send Content-Type: application/x-ndjson, one JSON object a line");
+    if (!body->present)
+        return 0;
+    if (route->body == BODY_IMAGE) {
+        if (!media_is_picture(body->type))
+            return refuse(detail, 415,
+                "send the picture's bytes with Content-Type: image/jpeg, "
+                "image/png, image/webp or application/octet-stream");
+    } else if (!media_is(body->type, "application/json")) {
+        return refuse(detail, 415,
+            route->body == BODY_LINES
+                ? "send Content-Type: application/json or application/x-ndjson"
+                : "send Content-Type: application/json");
+    }
+    size_t max = media_body_max(route, config);
+    if (body->content_length > 0 && (size_t)body->content_length > max) {
+        (void)snprintf(detail, FAULT_DETAIL_MAX,
+            "the body has %lld bytes; the limit is %zu%s", body->content_length,
+            max, route->body == BODY_LINES ? " (none for NDJSON)" : "");
+        return 413;
+    }
+    return 0;
+}
