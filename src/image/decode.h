@@ -15,6 +15,7 @@
 
 #define IMAGE_BYTES_MAX ((size_t)32 << 20)    /* of a file, default */
 #define IMAGE_PIXELS_MAX ((uint64_t)64000000) /* width x height, default */
+#define IMAGE_JPEG_SCANS_MAX 100
 
 enum image_format { IMAGE_UNKNOWN, IMAGE_JPEG, IMAGE_PNG, IMAGE_WEBP };
 
