@@ -41,6 +41,8 @@ struct round {
     struct collection *c;
     struct job *job;
     struct learn_options options;
+    struct learn_form form;
+    struct learn_resume resume;
     struct learn_data data;
     struct snapshot *live, *shadow;
     struct encoder *candidate;
@@ -281,8 +283,8 @@ tune_pool_fill(struct round *r, struct tune_pool *pool, const float *vectors)
         pool->ords[kept++] = pool->ords[i];
     }
     pool->n = kept;
-    return learn_documents(
-        r->engine, r->c, pool->items, pool->n, &pool->arena, pool->texts);
+    return learn_inputs(r->engine, r->c, &r->form, pool->items, pool->n,
+        &pool->arena, pool->texts);
 }
 
 /* The metric of an encoder over the pool; NULL: of the live vectors. */
@@ -651,7 +653,7 @@ write_training(struct round *r)
 {
     struct buf *b = &r->report;
     buf_add_str(b, "\"train\":{\"options\":");
-    learn_options_write(&r->options, ENCODER_READS_TEXT, b);
+    learn_options_write(&r->options, r->form.reads, b);
     buf_printf(b, ",\"examples\":%zu,\"new_pairs\":%zu,\"replayed_pairs\":%zu",
         r->data.n_examples, r->data.n_new, r->data.n_replayed);
     if (!r->resumed) {
@@ -852,11 +854,14 @@ finish(struct round *r)
 static enum err
 begin(struct round *r, bool *ended)
 {
-    char resume[80];
+    char resume[160];
     enum err err;
 
-    snprintf(resume, sizeof resume, "{\"pairs_upto\":%" PRId64 "}",
-        r->data.pairs_upto);
+    snprintf(resume, sizeof resume,
+        "{\"pretext\":%d,\"views\":%s,\"pairs_seen\":%" PRId64
+        ",\"pairs_upto\":%" PRId64 ",\"items_upto\":%" PRId64 "}",
+        (int)r->resume.pretext, r->resume.views ? "true" : "false",
+        r->resume.pairs_seen, r->resume.pairs_upto, r->resume.items_upto);
     err = job_save_resume(r->job, resume);
     if (err == OK)
         err = train_candidate(r);
@@ -872,14 +877,33 @@ begin(struct round *r, bool *ended)
     return err;
 }
 
+/* What an earlier run of the job kept; unknown when there was none. */
 static void
-read_resume(const char *json, int64_t *pairs_upto)
+read_resume(const char *json, struct learn_resume *out)
 {
+    struct learn_resume r = {.known = true};
+    int64_t pretext = 0;
     struct json *root;
+    enum err err;
+
     if (json == NULL || json_parse(json, strlen(json), 4096, &root, NULL) != OK)
         return;
-    (void)!json_get_i64(
-        root, "", "pairs_upto", JSON_OPTIONAL, 0, INT64_MAX, pairs_upto, NULL);
+    err = json_get_i64(root, "", "pretext", JSON_REQUIRED, LEARN_PAIRS,
+        LEARN_INSTANCES, &pretext, NULL);
+    if (err == OK)
+        err = json_get_bool(root, "", "views", JSON_REQUIRED, &r.views, NULL);
+    if (err == OK)
+        err = json_get_i64(root, "", "pairs_seen", JSON_REQUIRED, 0, INT64_MAX,
+            &r.pairs_seen, NULL);
+    if (err == OK)
+        err = json_get_i64(root, "", "pairs_upto", JSON_REQUIRED, 0, INT64_MAX,
+            &r.pairs_upto, NULL);
+    if (err == OK)
+        err = json_get_i64(root, "", "items_upto", JSON_REQUIRED, 0, INT64_MAX,
+            &r.items_upto, NULL);
+    r.pretext = (enum learn_pretext)pretext;
+    if (err == OK)
+        *out = r;
     json_free(root);
 }
 
@@ -939,7 +963,6 @@ enum err
 learn_run(struct engine *engine, struct collection *c, struct job *job)
 {
     struct round *r = mem_calloc(1, sizeof *r);
-    int64_t pairs_upto = 0;
     bool ended = false;
     enum err err;
 
@@ -949,19 +972,21 @@ learn_run(struct engine *engine, struct collection *c, struct job *job)
     r->c = c;
     r->job = job;
     buf_init(&r->report, REPORT_BYTES_MAX);
-    read_resume(job_resume(job), &pairs_upto);
+    read_resume(job_resume(job), &r->resume);
     r->live = collection_live(c);
     job_set_phase(job, "collect", 0);
     err = find_saved(r);
-    if (err == OK)
-        err =
-            learn_options_parse(job_options(job), NULL, &r->options, &r->fault);
-    if (err == OK)
-        err = learn_collect(
-            &r->data, engine, c, &r->options, pairs_upto, &r->fault);
-    if (err == OK && r->live->encoder == NULL)
+    if (err == OK && encoder_ref_get(r->live->encoder) == NULL)
         err = fault_set(&r->fault, ERR_UNSUPPORTED, "",
             "a collection of external vectors has no encoder to train");
+    if (err == OK) {
+        learn_form_of(encoder_ref_get(r->live->encoder), &r->form);
+        err = learn_plan(engine, c, &r->form, job_options(job), &r->resume,
+            &r->options, &r->fault);
+    }
+    if (err == OK)
+        err = learn_collect(
+            &r->data, engine, c, &r->form, &r->options, &r->resume, &r->fault);
     if (err == OK && !r->resumed)
         err = begin(r, &ended);
     if (err == OK && !ended)

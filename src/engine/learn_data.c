@@ -1,26 +1,23 @@
 /*
  * learn_data.c - reading a round's data.
  *
- * Pairs are read by split in pages of short read transactions, then the
- * documents of the items that they name, each once.
+ * Pairs are read by split in pages of short read transactions; those that
+ * train are chosen; then the documents or pictures of the items that they name
+ * are read, each once.
  */
 #include "engine/learn_data.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/hash.h"
-#include "engine/learn.h"
+#include "base/json.h"
 #include "store/pairs.h"
-#include "train/views.h"
 
 #define PAGE 1000
-#define SEED_TEXT 0x6c726e
-#define INSTANCE_SHARES 10 /* one share judges, one tunes, the rest train */
 
-/* One pair as read; texts of items come later. */
+/* One pair as read; what its items hold comes later. */
 struct raw {
     int64_t id;
     int64_t anchor_item, positive_item; /* 0: a text */
@@ -28,6 +25,7 @@ struct raw {
     struct encoder_input anchor, positive;
     const char *negatives; /* JSON or NULL */
     uint64_t group;
+    uint64_t label; /* of the positive, else of the anchor */
     float weight;
 };
 
@@ -42,12 +40,6 @@ struct reading {
     struct raws *out;
     int64_t last;
 };
-
-static uint64_t
-key_of(const struct encoder_input *text)
-{
-    return hash_bytes(text->text, text->len, SEED_TEXT);
-}
 
 static enum err
 copy_side(struct reading *r, struct store_text id, struct store_text text,
@@ -123,122 +115,7 @@ read_split(struct engine *engine, struct collection *c, struct learn_data *data,
     }
 }
 
-/* ------------------------------------------------------------ documents */
-
-struct page {
-    struct collection *c;
-    struct buf texts;
-    int64_t items[PAGE];
-    size_t start[PAGE + 1];
-    size_t n;
-};
-
-static enum err
-render_item(void *ctx, const struct item_row *row)
-{
-    struct page *page = ctx;
-    struct engine_text title = {row->title.s, row->title.len};
-    struct engine_text text = {row->text.s, row->text.len};
-    struct engine_text metadata = {row->metadata.s, row->metadata.len};
-    enum err err =
-        document_render(page->c->template, title, text, metadata, &page->texts);
-    if (err != OK)
-        return err;
-    page->items[page->n++] = row->item;
-    page->start[page->n] = page->texts.len;
-    return OK;
-}
-
-static unsigned
-wanted(const struct collection *c)
-{
-    return document_uses_metadata(c->template)
-               ? ITEM_WANT_ALL
-               : ITEM_WANT_TITLE | ITEM_WANT_TEXT;
-}
-
-static void
-page_clear(struct page *page)
-{
-    buf_clear(&page->texts);
-    page->n = 0;
-    page->start[0] = 0;
-}
-
-enum err
-learn_walk_documents(struct engine *engine, struct collection *c,
-    learn_document_fn *fn, void *arg)
-{
-    struct page *page = mem_alloc(1, sizeof *page);
-    int64_t after = 0;
-    bool more = true;
-    enum err err = OK;
-
-    if (page == NULL)
-        return ERR_NOMEM;
-    page->c = c;
-    buf_init(&page->texts, LEARN_TEXT_BYTES_MAX);
-    while (more) {
-        struct db *db;
-        page_clear(page);
-        err = store_read_begin(engine->store, &db);
-        if (err != OK)
-            break;
-        err = items_walk(db, c->id, after, PAGE, wanted(c), render_item, page);
-        store_read_end(engine->store, db);
-        if (err != OK || page->n == 0)
-            break;
-        for (size_t i = 0; i < page->n && more; i++)
-            more = fn(arg, page->items[i], page->texts.data + page->start[i],
-                page->start[i + 1] - page->start[i]);
-        after = page->items[page->n - 1];
-    }
-    buf_release(&page->texts);
-    mem_free(page);
-    return err;
-}
-
-enum err
-learn_documents(struct engine *engine, struct collection *c,
-    const int64_t *items, size_t n, struct arena *arena,
-    struct encoder_input *out)
-{
-    struct page *page = mem_alloc(1, sizeof *page);
-    enum err err = OK;
-
-    if (page == NULL)
-        return ERR_NOMEM;
-    page->c = c;
-    buf_init(&page->texts, LEARN_TEXT_BYTES_MAX);
-    for (size_t first = 0; first < n && err == OK; first += PAGE) {
-        size_t count = MIN(n - first, (size_t)PAGE);
-        struct db *db;
-        page_clear(page);
-        err = store_read_begin(engine->store, &db);
-        if (err != OK)
-            break;
-        err = items_get_many(
-            db, items + first, count, wanted(c), render_item, page);
-        store_read_end(engine->store, db);
-        /* rows come in the order asked, without those that are gone */
-        size_t got = 0;
-        for (size_t i = first; i < first + count && err == OK; i++) {
-            out[i] = (struct encoder_input){0};
-            if (got == page->n || page->items[got] != items[i])
-                continue;
-            size_t len = page->start[got + 1] - page->start[got];
-            out[i].len = len;
-            out[i].text = arena_strndup(
-                arena, len > 0 ? page->texts.data + page->start[got] : "", len);
-            if (out[i].text == NULL)
-                err = ERR_NOMEM;
-            got++;
-        }
-    }
-    buf_release(&page->texts);
-    mem_free(page);
-    return err;
-}
+/* ---- sides that are items ------------------------------------------------ */
 
 static int
 compare_items(const void *a, const void *b)
@@ -247,66 +124,98 @@ compare_items(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
-/* Fill in the texts of the sides that are items. */
+/* Items that sides name, each once, with what the encoder reads of them. */
+struct named {
+    int64_t *items; /* sorted */
+    struct encoder_input *inputs;
+    uint64_t *labels;
+    size_t n;
+};
+
+static void
+named_release(struct named *named)
+{
+    mem_free(named->items);
+    mem_free(named->inputs);
+    mem_free(named->labels);
+}
+
 static enum err
-resolve(struct engine *engine, struct collection *c, struct learn_data *data,
-    struct raws *const *all, size_t n_all)
+named_collect(struct named *out, struct raws *const *all, size_t n_all)
 {
     size_t n = 0, unique = 0;
-    int64_t *items = NULL;
-    struct encoder_input *texts = NULL;
-    enum err err = ERR_NOMEM;
 
     for (size_t a = 0; a < n_all; a++)
         n += 2 * all[a]->n;
-    items = mem_alloc(n, sizeof *items);
-    texts = mem_alloc(n, sizeof *texts);
-    if (items == NULL || texts == NULL)
-        goto out;
+    out->items = mem_alloc(n, sizeof *out->items);
+    if (out->items == NULL)
+        return ERR_NOMEM;
     n = 0;
     for (size_t a = 0; a < n_all; a++) {
         for (size_t i = 0; i < all[a]->n; i++) {
             const struct raw *raw = &all[a]->rows[i];
             if (raw->anchor_item != 0)
-                items[n++] = raw->anchor_item;
+                out->items[n++] = raw->anchor_item;
             if (raw->positive_item != 0)
-                items[n++] = raw->positive_item;
+                out->items[n++] = raw->positive_item;
         }
     }
-    qsort(items, n, sizeof *items, compare_items);
+    qsort(out->items, n, sizeof *out->items, compare_items);
     for (size_t i = 0; i < n; i++) {
-        if (unique == 0 || items[unique - 1] != items[i])
-            items[unique++] = items[i];
+        if (unique == 0 || out->items[unique - 1] != out->items[i])
+            out->items[unique++] = out->items[i];
     }
-    err = learn_documents(engine, c, items, unique, &data->arena, texts);
+    out->n = unique;
+    out->inputs = mem_alloc(unique, sizeof *out->inputs);
+    out->labels = mem_alloc(unique, sizeof *out->labels);
+    return out->inputs == NULL || out->labels == NULL ? ERR_NOMEM : OK;
+}
+
+static void
+take_named(const struct named *named, int64_t item, struct encoder_input *input,
+    uint64_t *label)
+{
+    const int64_t *at = bsearch(
+        &item, named->items, named->n, sizeof *named->items, compare_items);
+    size_t i = (size_t)(at - named->items);
+    *input = named->inputs[i];
+    if (named->labels[i] != 0)
+        *label = named->labels[i];
+}
+
+/* Fill in the sides that are items. */
+static enum err
+resolve(struct engine *engine, struct collection *c, struct learn_data *data,
+    const char *label, struct raws *const *all, size_t n_all)
+{
+    struct named named = {.n = 0};
+    enum err err = named_collect(&named, all, n_all);
+
+    if (err == OK)
+        err = learn_inputs(engine, c, &data->form, named.items, named.n,
+            &data->arena, named.inputs);
+    if (err == OK)
+        err = learn_labels(engine, label, named.items, named.n, named.labels);
     for (size_t a = 0; a < n_all && err == OK; a++) {
         for (size_t i = 0; i < all[a]->n; i++) {
             struct raw *raw = &all[a]->rows[i];
-            int64_t *at;
-            if (raw->anchor_item != 0) {
-                at = bsearch(&raw->anchor_item, items, unique, sizeof *items,
-                    compare_items);
-                raw->anchor = texts[at - items];
-            }
-            if (raw->positive_item != 0) {
-                at = bsearch(&raw->positive_item, items, unique, sizeof *items,
-                    compare_items);
-                raw->positive = texts[at - items];
-            }
+            if (raw->anchor_item != 0)
+                take_named(&named, raw->anchor_item, &raw->anchor, &raw->label);
+            if (raw->positive_item != 0)
+                take_named(
+                    &named, raw->positive_item, &raw->positive, &raw->label);
         }
     }
-out:
-    mem_free(items);
-    mem_free(texts);
+    named_release(&named);
     return err;
 }
 
-/* ------------------------------------------------------------- examples */
+/* ---- examples ------------------------------------------------------------ */
 
 static struct batch_side
-text_of(const struct encoder_input *input)
+side_of(const struct encoder_input *input)
 {
-    return (struct batch_side){.input = *input, .key = key_of(input)};
+    return (struct batch_side){.input = *input, .key = learn_key(input)};
 }
 
 /* Given negatives: texts and items of a pair, as stored:
@@ -329,22 +238,23 @@ read_negatives(struct engine *engine, struct collection *c,
         const struct json *one = json_item(root, i);
         const char *s = NULL;
         size_t len = 0;
-        struct encoder_input text = {0};
+        struct encoder_input input = {0};
         struct roster_entry entry;
-        if (json_get_str(one, "", "text", JSON_REQUIRED, &s, &len, NULL) ==
-            OK) {
-            text.text = arena_strndup(&data->arena, s, len);
-            text.len = len;
-            if (text.text == NULL)
+        if (data->form.reads == ENCODER_READS_TEXT &&
+            json_get_str(one, "", "text", JSON_REQUIRED, &s, &len, NULL) ==
+                OK) {
+            input.text = arena_strndup(&data->arena, s, len);
+            input.len = len;
+            if (input.text == NULL)
                 err = ERR_NOMEM;
         } else if (json_get_str(one, "", "id", JSON_REQUIRED, &s, &len, NULL) ==
                        OK &&
                    roster_find(c->roster, s, &entry)) {
-            err =
-                learn_documents(engine, c, &entry.item, 1, &data->arena, &text);
+            err = learn_inputs(
+                engine, c, &data->form, &entry.item, 1, &data->arena, &input);
         }
-        if (err == OK && text.text != NULL)
-            out[n++] = text_of(&text);
+        if (err == OK && !learn_is_absent(&input))
+            out[n++] = side_of(&input);
     }
     json_free(root);
     example->negatives = out;
@@ -354,55 +264,79 @@ read_negatives(struct engine *engine, struct collection *c,
 
 static enum err
 add_examples(struct engine *engine, struct collection *c,
-    struct learn_data *data, const struct raws *raws, const uint32_t *pick,
-    size_t n)
+    struct learn_data *data, const struct raws *raws)
 {
-    for (size_t i = 0; i < n; i++) {
-        const struct raw *raw = &raws->rows[pick == NULL ? i : pick[i]];
-        if (raw->anchor.text == NULL || raw->positive.text == NULL ||
-            raw->anchor.len == 0 || raw->positive.len == 0)
+    data->examples =
+        arena_alloc(&data->arena, raws->n + 1, sizeof *data->examples);
+    data->ords = arena_alloc(&data->arena, raws->n + 1, sizeof *data->ords);
+    if (data->examples == NULL || data->ords == NULL)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < raws->n; i++) {
+        const struct raw *raw = &raws->rows[i];
+        if (learn_is_absent(&raw->anchor) || learn_is_absent(&raw->positive)) {
+            data->n_absent++;
             continue;
-        struct batch_example example = {.anchor = text_of(&raw->anchor),
-            .positive = text_of(&raw->positive),
+        }
+        struct batch_example example = {.anchor = side_of(&raw->anchor),
+            .positive = side_of(&raw->positive),
             .weight = raw->weight,
-            .group = raw->group};
+            .group = raw->group,
+            .label = raw->label};
         if (raw->negatives != NULL) {
             enum err err =
                 read_negatives(engine, c, data, raw->negatives, &example);
             if (err != OK)
                 return err;
         }
-        if (example.anchor.key != example.positive.key)
-            data->examples[data->n_examples++] = example;
+        if (example.anchor.key == example.positive.key)
+            continue;
+        data->ords[data->n_examples] = (struct learn_ords){
+            .anchor = raw->anchor_ord, .positive = raw->positive_ord};
+        data->examples[data->n_examples++] = example;
     }
     return OK;
 }
 
-/* New pairs, and an equal share of earlier ones at random; all of them when
-   nothing is new. */
+/* How many pairs fit into memory at once. */
+static size_t
+pairs_max(const struct learn_data *data)
+{
+    size_t bytes = learn_picture_bytes(&data->form);
+    return bytes == 0
+               ? LEARN_EXAMPLES_MAX
+               : MIN(LEARN_EXAMPLES_MAX, LEARN_PICTURE_BYTES_MAX / (2 * bytes));
+}
+
+/* New pairs, and an equal share of earlier ones at random before them; all of
+   them when nothing is new. raws becomes what was chosen. */
 static enum err
-choose_examples(struct engine *engine, struct collection *c,
-    struct learn_data *data, const struct raws *raws,
+choose_pairs(struct learn_data *data, struct raws *raws,
     const struct learn_options *options)
 {
-    size_t n_old = 0;
+    size_t n_old = 0, max = pairs_max(data);
+
     while (n_old < raws->n && raws->rows[n_old].id <= data->pairs_seen)
         n_old++;
     size_t n_new = raws->n - n_old;
     size_t first_new = n_old;
-    if (n_new > LEARN_EXAMPLES_MAX) {
-        first_new = raws->n - LEARN_EXAMPLES_MAX;
-        n_new = LEARN_EXAMPLES_MAX;
+    if (n_new > max) {
+        data->n_left_out = n_new - max;
+        first_new = raws->n - max;
+        n_new = max;
     }
     size_t n_replay =
         n_new == 0 ? n_old
                    : MIN(n_old, (size_t)((double)n_new * options->replay));
-    n_replay = MIN(n_replay, LEARN_EXAMPLES_MAX);
-    uint32_t *pick = mem_alloc(n_old + n_new, sizeof *pick);
-    data->examples =
-        arena_alloc(&data->arena, n_replay + n_new + 1, sizeof *data->examples);
-    if (pick == NULL || data->examples == NULL) {
+    size_t room = data->form.reads == ENCODER_READS_IMAGE ? max - n_new : max;
+    if (n_replay > room) {
+        data->n_left_out += n_replay - room;
+        n_replay = room;
+    }
+    uint32_t *pick = mem_alloc(n_old + 1, sizeof *pick);
+    struct raw *chosen = mem_alloc(n_replay + n_new + 1, sizeof *chosen);
+    if (pick == NULL || chosen == NULL) {
         mem_free(pick);
+        mem_free(chosen);
         return ERR_NOMEM;
     }
     struct rng rng;
@@ -411,19 +345,23 @@ choose_examples(struct engine *engine, struct collection *c,
         pick[i] = (uint32_t)i;
     if (n_replay < n_old)
         rng_shuffle_u32(&rng, pick, n_old);
+    for (size_t i = 0; i < n_replay; i++)
+        chosen[i] = raws->rows[pick[i]];
     for (size_t i = 0; i < n_new; i++)
-        pick[n_replay + i] = (uint32_t)(first_new + i);
+        chosen[n_replay + i] = raws->rows[first_new + i];
+    mem_free(pick);
+    mem_free(raws->rows);
+    *raws = (struct raws){.rows = chosen, .n = n_replay + n_new};
     data->n_new = n_new;
     data->n_replayed = n_replay;
-    enum err err = add_examples(engine, c, data, raws, pick, n_replay + n_new);
-    mem_free(pick);
-    return err;
+    return OK;
 }
 
-/* ------------------------------------------------------------ questions */
+/* ---- questions ----------------------------------------------------------- */
 
-static enum err
-questions_alloc(struct learn_data *data, struct learn_questions *out, size_t n)
+enum err
+learn_questions_alloc(
+    struct learn_data *data, struct learn_questions *out, size_t n)
 {
     out->questions = arena_calloc(&data->arena, n + 1, sizeof *out->questions);
     out->anchors = arena_calloc(&data->arena, n + 1, sizeof *out->anchors);
@@ -480,15 +418,17 @@ make_questions(struct learn_data *data, const struct raws *raws, size_t max,
     size_t n = 0;
     enum err err = order == NULL
                        ? ERR_NOMEM
-                       : questions_alloc(data, out, MIN(raws->n, max));
+                       : learn_questions_alloc(data, out, MIN(raws->n, max));
 
     for (size_t i = 0; i < raws->n && err == OK; i++) {
         const struct raw *raw = &raws->rows[i];
-        if (raw->positive_item == 0 || raw->anchor.text == NULL ||
-            raw->anchor.len == 0 || raw->positive_ord == raw->anchor_ord)
+        if (raw->positive_item == 0 || learn_is_absent(&raw->anchor) ||
+            raw->positive_ord == raw->anchor_ord ||
+            (data->form.reads == ENCODER_READS_IMAGE &&
+                learn_is_absent(&raw->positive)))
             continue;
         order[n++] = (struct by_anchor){
-            .order = hash_u64(key_of(&raw->anchor)), .raw = (uint32_t)i};
+            .order = hash_u64(learn_key(&raw->anchor)), .raw = (uint32_t)i};
     }
     if (err == OK)
         qsort(order, n, sizeof *order, compare_anchors);
@@ -520,256 +460,89 @@ make_questions(struct learn_data *data, const struct raws *raws, size_t max,
     return err;
 }
 
-/* ------------------------------------------------------------ instances */
-
-struct instances {
-    struct learn_data *data;
-    struct collection *c;
-    struct item_map map;
-    size_t cap;
-    enum err err;
-};
-
-static void
-add_view_question(struct instances *in, struct learn_questions *q, size_t max,
-    int64_t item, const struct encoder_input *text)
-{
-    uint32_t ord = item_map_find(&in->map, item);
-    struct view anchor;
-    uint32_t *relevant;
-
-    if (q->n == max || ord == ANN_NONE)
-        return;
-    views_judge(text->text, text->len, &anchor);
-    relevant = arena_alloc(&in->data->arena, 1, sizeof *relevant);
-    if (relevant == NULL) {
-        in->err = ERR_NOMEM;
-        return;
-    }
-    *relevant = ord;
-    q->questions[q->n] = (struct judge_question){.relevant = relevant,
-        .n_relevant = 1,
-        .skip = ANN_NONE,
-        .group = (uint64_t)item};
-    q->anchors[q->n] =
-        (struct encoder_input){.text = anchor.text, .len = anchor.len};
-    q->n++;
-}
-
-static bool
-add_instance(void *arg, int64_t item, const char *text, size_t len)
-{
-    struct instances *in = arg;
-    struct learn_data *data = in->data;
-    uint64_t share = hash_u64((uint64_t)item) % INSTANCE_SHARES;
-    struct encoder_input copy = {.len = len};
-
-    if (len == 0 || data->n_examples == in->cap)
-        return data->n_examples < in->cap;
-    bool judged = data->views && share < 2;
-    struct learn_questions *q = share == 0 ? &data->judge : &data->tune;
-    size_t max = share == 0 ? LEARN_QUESTIONS_MAX : LEARN_TUNE_MAX;
-    if (judged && q->n == max)
-        return true;
-    copy.text = arena_strndup(&data->arena, text, len);
-    if (copy.text == NULL) {
-        in->err = ERR_NOMEM;
-        return false;
-    }
-    if (judged) {
-        add_view_question(in, q, max, item, &copy);
-        return in->err == OK;
-    }
-    data->examples[data->n_examples++] = (struct batch_example){
-        .anchor = text_of(&copy), .positive = text_of(&copy), .weight = 1};
-    return true;
-}
-
-/* Items as examples; without pairs to judge by, a share of them as questions
-   of their own. */
+/* The keys of every side of these pairs: what no example may be told is wrong
+   or right by mining. */
 static enum err
-collect_instances(struct engine *engine, struct collection *c,
-    struct learn_data *data, struct fault *fault)
+bar(struct learn_data *data, const struct raws *tune, const struct raws *judge)
 {
-    struct instances in = {.data = data, .c = c};
-    enum err err = item_map_new(&in.map, c->roster);
+    const struct raws *const all[] = {tune, judge};
+    size_t n = 0;
 
-    if (err != OK)
-        return err;
-    in.cap = MIN(roster_count(c->roster) + 1024, LEARN_EXAMPLES_MAX);
-    data->examples = arena_alloc(&data->arena, in.cap, sizeof *data->examples);
-    data->n_examples = 0;
-    err = data->examples == NULL ? ERR_NOMEM : OK;
-    if (err == OK && data->views) {
-        err = questions_alloc(data, &data->judge, LEARN_QUESTIONS_MAX);
-        if (err == OK)
-            err = questions_alloc(data, &data->tune, LEARN_TUNE_MAX);
+    data->barred = arena_alloc(
+        &data->arena, 2 * (tune->n + judge->n) + 1, sizeof *data->barred);
+    if (data->barred == NULL)
+        return ERR_NOMEM;
+    for (size_t a = 0; a < ARRAY_LEN(all); a++) {
+        for (size_t i = 0; i < all[a]->n; i++) {
+            const struct raw *raw = &all[a]->rows[i];
+            if (!learn_is_absent(&raw->anchor))
+                data->barred[n++] = learn_key(&raw->anchor);
+            if (!learn_is_absent(&raw->positive))
+                data->barred[n++] = learn_key(&raw->positive);
+        }
     }
-    if (err == OK)
-        err = learn_walk_documents(engine, c, add_instance, &in);
-    if (err == OK)
-        err = in.err;
-    item_map_release(&in.map);
-    if (err == OK && data->views) {
-        struct train_policy policy;
-        collection_policy(c, &policy);
-        data->judge.n_groups = data->judge.n;
-        data->tune.n_groups = data->tune.n;
-        if ((int64_t)data->judge.n < policy.min_groups)
-            err = fault_set(fault, ERR_INVALID, "",
-                "training on instances without pairs needs %" PRId64
-                " items to judge by, a tenth of the collection; there are %zu",
-                policy.min_groups, data->judge.n);
-    }
-    return err;
-}
-
-/* -------------------------------------------------------------- the whole */
-
-struct facts {
-    struct pair_counts counts;
-    int64_t pairs_seen;
-};
-
-static enum err
-read_facts(struct engine *engine, struct collection *c, struct facts *out)
-{
-    struct collection_row row;
-    struct arena arena;
-    struct db *db;
-    enum err err = store_read_begin(engine->store, &db);
-
-    if (err != OK)
-        return err;
-    arena_init(&arena, SMALL_ARENA_BYTES);
-    err = collections_get(db, c->id, &arena, &row);
-    if (err == OK) {
-        out->pairs_seen = row.pairs_seen;
-        err = pairs_count(db, c->id, row.pairs_seen, &out->counts);
-    }
-    store_read_end(engine->store, db);
-    arena_release(&arena);
-    return err;
-}
-
-static bool
-pairs_can_judge(struct collection *c, const struct facts *facts)
-{
-    struct train_policy policy;
-    collection_policy(c, &policy);
-    return facts->counts.judge_groups >= policy.min_groups;
-}
-
-static bool
-takes_pairs(struct collection *c, const struct learn_options *options,
-    const struct facts *facts)
-{
-    struct train_policy policy;
-    collection_policy(c, &policy);
-    if (options->pretext != LEARN_AUTO)
-        return options->pretext == LEARN_PAIRS;
-    return pairs_can_judge(c, facts) &&
-           facts->counts.active[PAIR_TRAIN] >= policy.min_pairs;
-}
-
-static enum err
-check_pairs(
-    struct collection *c, const struct facts *facts, struct fault *fault)
-{
-    struct train_policy policy;
-    collection_policy(c, &policy);
-    if (facts->counts.active[PAIR_TRAIN] >= policy.min_pairs &&
-        pairs_can_judge(c, facts))
-        return OK;
-    return fault_set(fault, ERR_INVALID, "",
-        "training on pairs needs at least %" PRId64 " train pairs and %" PRId64
-        " judged groups; there are %" PRId64 " and %" PRId64,
-        policy.min_pairs, policy.min_groups, facts->counts.active[PAIR_TRAIN],
-        facts->counts.judge_groups);
-}
-
-enum err
-learn_check_options(const char *options_json, struct fault *fault)
-{
-    struct learn_options options;
-    return learn_options_parse(options_json, NULL, &options, fault);
-}
-
-enum err
-learn_check_data(struct engine *engine, struct collection *c,
-    const char *options_json, struct fault *fault)
-{
-    struct learn_options options;
-    struct facts facts;
-    struct train_policy policy;
-    enum err err = learn_options_parse(options_json, NULL, &options, fault);
-
-    if (err == OK)
-        err = read_facts(engine, c, &facts);
-    if (err != OK)
-        return err;
-    bool little = facts.counts.active[PAIR_TRAIN] > 0 &&
-                  options.pretext == LEARN_AUTO &&
-                  !takes_pairs(c, &options, &facts);
-    if (options.pretext == LEARN_PAIRS || little)
-        return check_pairs(c, &facts, fault);
-    if (takes_pairs(c, &options, &facts) || pairs_can_judge(c, &facts))
-        return OK;
-    collection_policy(c, &policy);
-    if ((int64_t)roster_count(c->roster) / INSTANCE_SHARES < policy.min_groups)
-        return fault_set(fault, ERR_INVALID, "",
-            "training needs pairs (at least %" PRId64
-            " in the train split, there are %" PRId64
-            ") or, on instances, %" PRId64 " items; there are %zu",
-            policy.min_pairs, facts.counts.active[PAIR_TRAIN],
-            policy.min_groups * INSTANCE_SHARES, roster_count(c->roster));
+    qsort(data->barred, n, sizeof *data->barred, compare_u64);
+    data->n_barred = n;
     return OK;
+}
+
+/* ---- the whole ----------------------------------------------------------- */
+
+static enum err
+collect_pairs(struct engine *engine, struct collection *c,
+    struct learn_data *data, const struct learn_options *options, bool train_on,
+    struct raws *train, struct raws *tune, struct raws *judge)
+{
+    struct raws *const all[] = {train, tune, judge};
+    enum err err = OK;
+
+    if (train_on)
+        err =
+            read_split(engine, c, data, PAIR_TRAIN, 0, data->pairs_upto, train);
+    if (err == OK)
+        err = read_split(engine, c, data, PAIR_TUNE, 0, data->pairs_upto, tune);
+    if (err == OK)
+        err =
+            read_split(engine, c, data, PAIR_JUDGE, 0, data->pairs_upto, judge);
+    if (err == OK && train_on)
+        err = choose_pairs(data, train, options);
+    if (err == OK)
+        err = resolve(engine, c, data, options->label, all, ARRAY_LEN(all));
+    if (err == OK)
+        err = bar(data, tune, judge);
+    if (err == OK)
+        err = make_questions(data, tune, LEARN_TUNE_MAX, &data->tune);
+    if (err == OK)
+        err = make_questions(data, judge, LEARN_QUESTIONS_MAX, &data->judge);
+    if (err == OK && train_on)
+        err = add_examples(engine, c, data, train);
+    return err;
 }
 
 enum err
 learn_collect(struct learn_data *out, struct engine *engine,
-    struct collection *c, struct learn_options *options, int64_t pairs_upto,
+    struct collection *c, const struct learn_form *form,
+    const struct learn_options *options, const struct learn_resume *resume,
     struct fault *fault)
 {
     struct raws train = {0}, tune = {0}, judge = {0};
-    struct raws *const all[] = {&train, &tune, &judge};
-    struct facts facts;
-    enum err err;
+    bool pairs = resume->pretext == LEARN_PAIRS;
+    enum err err = OK;
 
-    *out = (struct learn_data){0};
+    *out = (struct learn_data){.form = *form,
+        .views = resume->views,
+        .pairs_upto = resume->pairs_upto,
+        .pairs_seen = resume->pairs_seen};
     arena_init(&out->arena, LEARN_TEXT_BYTES_MAX);
-    err = read_facts(engine, c, &facts);
-    if (err != OK)
-        return err;
-    out->pairs_seen = facts.pairs_seen;
-    out->pairs_upto = pairs_upto > 0 ? pairs_upto : facts.counts.last_pair;
-    bool pairs = takes_pairs(c, options, &facts);
-    if (pairs) {
-        err = check_pairs(c, &facts, fault);
-        if (err == OK)
-            err = read_split(
-                engine, c, out, PAIR_TRAIN, 0, out->pairs_upto, &train);
-    }
-    out->views = !pairs && !pairs_can_judge(c, &facts);
-    if (err == OK && !out->views)
-        err = read_split(engine, c, out, PAIR_TUNE, 0, out->pairs_upto, &tune);
-    if (err == OK && !out->views)
-        err =
-            read_split(engine, c, out, PAIR_JUDGE, 0, out->pairs_upto, &judge);
-    if (err == OK && !out->views)
-        err = resolve(engine, c, out, all, ARRAY_LEN(all));
-    if (err == OK && !out->views)
-        err = make_questions(out, &tune, LEARN_TUNE_MAX, &out->tune);
-    if (err == OK && !out->views)
-        err = make_questions(out, &judge, LEARN_QUESTIONS_MAX, &out->judge);
-    if (err == OK && pairs)
-        err = choose_examples(engine, c, out, &train, options);
+    if (!out->views)
+        err = collect_pairs(
+            engine, c, out, options, pairs, &train, &tune, &judge);
     if (err == OK && !pairs)
-        err = collect_instances(engine, c, out, fault);
-    if (err == OK)
-        options->train.pretext = pairs ? TRAIN_PAIRS : TRAIN_INSTANCES;
-    for (size_t i = 0; i < ARRAY_LEN(all); i++)
-        mem_free(all[i]->rows);
+        err = learn_collect_instances(
+            engine, c, out, options, resume->items_upto, fault);
+    mem_free(train.rows);
+    mem_free(tune.rows);
+    mem_free(judge.rows);
     return err;
 }
 
