@@ -80,6 +80,7 @@ extern const struct command command_promote;
 extern const struct command command_jobs;
 extern const struct command command_eval;
 extern const struct command command_status;
+extern const struct command command_views;
 extern const struct command command_create;
 extern const struct command command_delete;
 extern const struct command command_export;

@@ -17,8 +17,10 @@
 
 #define SEARCH_BATCH 64
 
-static const struct eval_opts eval_defaults = {
-    .limit = ARGS_INT_UNSET, .rounds = 4};
+static const struct eval_opts eval_defaults = {.limit = ARGS_INT_UNSET,
+    .rounds = 4,
+    .neighbours = 200,
+    .vote_temperature = 0.1};
 
 #define EVAL(field) offsetof(struct eval_opts, field)
 static const struct opt eval_opts[] = {
@@ -40,6 +42,15 @@ static const struct opt eval_opts[] = {
     {"limit", 0, OPT_INT, EVAL(limit), "N", "at most N queries"},
     {"write", 0, OPT_TEXT, EVAL(write_to), "FOLDER",
         "judged: write the queries there, as retrieval reads them"},
+    {"label", 0, OPT_TEXT, EVAL(label), "FIELD",
+        "knn: the metadata field that is to be told"},
+    {"test-field", 0, OPT_TEXT, EVAL(test_field), "FIELD=VALUE",
+        "knn: ask for the items with this metadata, among all others "
+        "(default: each among the rest)"},
+    {"neighbours", 'k', OPT_INT, EVAL(neighbours), "N",
+        "knn: how many vote (default 200)"},
+    {"vote-temperature", 0, OPT_NUMBER, EVAL(vote_temperature), "T",
+        "knn: a vote weighs exp(cosine / T) (default 0.1)"},
 };
 
 void
@@ -225,8 +236,8 @@ task_of(size_t *n_args, char ***args)
     static const struct {
         const char *name;
         size_t n_paths;
-    } tasks[] = {
-        {"retrieval", 1}, {"sts", 1}, {"intent", 2}, {"run", 2}, {"judged", 0}};
+    } tasks[] = {{"retrieval", 1}, {"sts", 1}, {"intent", 2}, {"run", 2},
+        {"judged", 0}, {"knn", 1}};
     for (size_t i = 0; i < ARRAY_LEN(tasks); i++) {
         if (strcmp((*args)[0], tasks[i].name) != 0)
             continue;
@@ -264,6 +275,8 @@ eval_run(struct cli *cli, void *opts, size_t n_args, char **args)
         rc = eval_sts(&eval, args[0]);
     else if (strcmp(task, "intent") == 0)
         rc = eval_intent(&eval, args[0], args[1]);
+    else if (strcmp(task, "knn") == 0)
+        rc = eval_knn(&eval, args[0]);
     else if (strcmp(task, "judged") == 0)
         rc = eval_judged(&eval);
     else
@@ -276,8 +289,8 @@ eval_run(struct cli *cli, void *opts, size_t n_args, char **args)
 }
 
 const struct command command_eval = {.name = "eval",
-    .synopsis = "[retrieval|sts|intent|judged|run] PATH ...",
-    .summary = "measure quality on files, through the service",
+    .synopsis = "[retrieval|sts|intent|judged|run|knn] PATH ...",
+    .summary = "measure quality on files or labels, through the service",
     .detail =
         "  retrieval FOLDER   corpus.jsonl {id,title,text}, queries.jsonl "
         "{id,text},\n"
@@ -293,10 +306,15 @@ const struct command command_eval = {.name = "eval",
         "  judged             the collection's own judged pairs, text to item, "
         "as the\n"
         "                     retrieval figures of the live generation\n"
+        "  knn COLLECTION     whether the nearest items have the same metadata "
+        "--label:\n"
+        "                     weighted vote of the 200 nearest, on the vectors "
+        "as they are\n"
         "  run QRELS RUN      the retrieval figures of a ranking made "
         "elsewhere (tsv\n"
         "                     query, item, best first)\n"
-        "Each in a collection that is made for it and deleted afterwards. "
+        "The files each in a collection that is made for it and deleted "
+        "afterwards. "
         "Intervals: 95%,\npercentile bootstrap over queries, 2,000 resamples, "
         "fixed seed.\n",
     .opts = eval_opts,

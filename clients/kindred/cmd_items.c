@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "cli.h"
 #include "http.h"
+#include "pictures.h"
 #include "send.h"
 #include "settings.h"
 #include "term.h"
@@ -18,9 +19,11 @@ struct load_opts {
     const char *errors_to;
     long long show_max;
     bool no_create;
+    struct picture_opts pictures; /* index alone */
 };
 
-static const struct load_opts load_defaults = {.show_max = 20};
+static const struct load_opts load_defaults = {
+    .show_max = 20, .pictures = {.side = ARGS_INT_UNSET}};
 
 /* Make the collection when it is missing, so that a first index needs no
    preparation. */
@@ -126,19 +129,42 @@ static const struct opt index_opts[] = {
         "name and a colon)"},
     {"no-create", 0, OPT_FLAG, LOAD(no_create), NULL,
         "refuse when the collection is missing"},
+    {"pictures", 0, OPT_FLAG, LOAD(pictures.only), NULL,
+        "take the pictures of a folder, whatever else is in it"},
+    {"documents", 0, OPT_FLAG, LOAD(pictures.none), NULL,
+        "take the .txt and .md files of a folder, whatever else is in it"},
+    {"input-side", 0, OPT_INT, LOAD(pictures.side), "N",
+        "pictures, new collection: the encoder sees N x N pixels"},
+    {"grey", 0, OPT_FLAG, LOAD(pictures.grey), NULL,
+        "pictures, new collection: the encoder sees no colours"},
+    {"folder-field", 0, OPT_TEXT, LOAD(pictures.field), "FIELD",
+        "pictures: metadata FIELD is the name of the folder it is in"},
     LOAD_COMMON,
 };
 
 static int
 index_run(struct cli *cli, void *opts, size_t n_args, char **args)
 {
+    struct load_opts *load = opts;
+    struct pictures pictures = {0};
+    bool take = false;
+    load->pictures.create = !load->no_create;
+    load->pictures.errors_to = load->errors_to;
+    load->pictures.show_max = (uint64_t)load->show_max;
+    int rc =
+        pictures_wanted(cli, &load->pictures, args, n_args, &pictures, &take);
+    if (rc == EXIT_DONE && take)
+        rc = pictures_index(cli, &load->pictures, &pictures);
+    pictures_release(&pictures);
+    if (rc != EXIT_DONE || take)
+        return rc;
     return load_run(cli, opts, n_args, args, "items", "indexed",
         "/items?outcomes=errors", false);
 }
 
 const struct command command_index = {.name = "index",
     .synopsis = "[FILE|FOLDER|- ...]",
-    .summary = "put items into a collection, from files or standard input",
+    .summary = "put texts or pictures into a collection",
     .detail =
         "Formats, told by the name or the first character unless --format "
         "says:\n"
@@ -150,6 +176,14 @@ const struct command command_index = {.name = "index",
         "  anything else   one item a line, its id FILE:LINE\n"
         "  a folder        one item for each .txt and .md file in it; a first\n"
         "                  \"# heading\" is the title\n"
+        "  pictures        files, or a folder with more pictures than texts: "
+        "JPEG, PNG,\n"
+        "                  WebP, told by their first bytes; the id is the path "
+        "below\n"
+        "                  the folder. A missing collection is made with the "
+        "encoder\n"
+        "                  vision. Those that are there unchanged are not sent "
+        "again\n"
         "Everything goes in one streaming request in bounded memory. Refused "
         "lines are\nprinted with file and line, the others are stored; sending "
         "a file again does no\nharm. Exit code 5 when lines were refused.\n",

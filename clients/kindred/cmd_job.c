@@ -1,5 +1,6 @@
 /* train, rollback, promote, jobs, backup: work that takes its time. */
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,18 +94,77 @@ watch(struct cli *cli, json_int_t id, bool follow)
 
 struct train_opts {
     const char *pretext;
+    const char *mechanism;
+    const char *loss;
+    const char *label;
+    const char *optimizer;
+    const char *schedule;
     long long seed;
+    long long batch;
+    long long micro_batch;
+    long long queue;
+    long long bank_sample;
+    long long hard_negatives;
+    long long head_layers;
+    long long head_dims;
+    double epochs;
+    double lr;
+    double temperature;
+    double momentum;
     bool force;
     bool follow;
+    struct text_list views;
     struct text_list set;
 };
-static const struct train_opts train_defaults = {.seed = ARGS_INT_UNSET};
+static const struct train_opts train_defaults = {.seed = ARGS_INT_UNSET,
+    .batch = ARGS_INT_UNSET,
+    .micro_batch = ARGS_INT_UNSET,
+    .queue = ARGS_INT_UNSET,
+    .bank_sample = ARGS_INT_UNSET,
+    .hard_negatives = ARGS_INT_UNSET,
+    .head_layers = ARGS_INT_UNSET,
+    .head_dims = ARGS_INT_UNSET,
+    .epochs = NAN,
+    .lr = NAN,
+    .temperature = NAN,
+    .momentum = NAN};
 
 #define TRAIN(field) offsetof(struct train_opts, field)
 static const struct opt train_opts[] = {
     {"pretext", 0, OPT_TEXT, TRAIN(pretext), "pairs|instances",
         "learn from the pairs, or from two views of each item (default: "
         "pairs if there are enough)"},
+    {"mechanism", 0, OPT_TEXT, TRAIN(mechanism), "NAME",
+        "where negatives come from: in_batch, momentum_queue (earlier keys of "
+        "a slowly following encoder), memory_bank (the stored vectors)"},
+    {"loss", 0, OPT_TEXT, TRAIN(loss), "NAME",
+        "infonce, symmetric, four_way, nt_xent, dcl, supcon"},
+    {"label", 0, OPT_TEXT, TRAIN(label), "FIELD",
+        "supcon: items of equal metadata FIELD are positives"},
+    {"batch", 0, OPT_INT, TRAIN(batch), "N", "examples in a step"},
+    {"micro-batch", 0, OPT_INT, TRAIN(micro_batch), "N",
+        "encoded at once: bounds memory, changes no result"},
+    {"epochs", 0, OPT_NUMBER, TRAIN(epochs), "X", "times over the examples"},
+    {"optimizer", 0, OPT_TEXT, TRAIN(optimizer), "NAME", "adamw, sgd, lars"},
+    {"lr", 0, OPT_NUMBER, TRAIN(lr), "X", "the greatest learning rate"},
+    {"schedule", 0, OPT_TEXT, TRAIN(schedule), "NAME",
+        "cosine, step, constant"},
+    {"temperature", 0, OPT_NUMBER, TRAIN(temperature), "T",
+        "of the loss, at the start"},
+    {"queue", 0, OPT_INT, TRAIN(queue), "N",
+        "momentum_queue: keys that are kept, at least a batch"},
+    {"momentum", 0, OPT_NUMBER, TRAIN(momentum), "M",
+        "momentum_queue: of the encoder of keys, below 1"},
+    {"bank-sample", 0, OPT_INT, TRAIN(bank_sample), "N",
+        "memory_bank: vectors drawn for a step"},
+    {"hard-negatives", 0, OPT_INT, TRAIN(hard_negatives), "N",
+        "pairs: near items that are no positives, for each pair"},
+    {"head-layers", 0, OPT_INT, TRAIN(head_layers), "N",
+        "0 to 3 layers above the encoder, dropped after training"},
+    {"head-dims", 0, OPT_INT, TRAIN(head_dims), "N", "their width"},
+    {"view", 0, OPT_LIST, TRAIN(views), "KEY=VALUE",
+        "pictures: how views are made (crop_min=0.2, blur=0; the names are "
+        "those of kindred help views); may be repeated"},
     {"seed", 0, OPT_INT, TRAIN(seed), "N",
         "the same seed and data give the same weights"},
     {"force", 0, OPT_FLAG, TRAIN(force), NULL,
@@ -114,6 +174,74 @@ static const struct opt train_opts[] = {
     {"follow", 'f', OPT_FLAG, TRAIN(follow), NULL,
         "watch it and wait for the judge"},
 };
+
+/* The options that are members of the body as they are. */
+static const struct {
+    const char *key;
+    enum opt_kind kind;
+    size_t offset;
+} train_members[] = {{"pretext", OPT_TEXT, TRAIN(pretext)},
+    {"mechanism", OPT_TEXT, TRAIN(mechanism)}, {"loss", OPT_TEXT, TRAIN(loss)},
+    {"label", OPT_TEXT, TRAIN(label)},
+    {"optimizer", OPT_TEXT, TRAIN(optimizer)},
+    {"schedule", OPT_TEXT, TRAIN(schedule)}, {"seed", OPT_INT, TRAIN(seed)},
+    {"batch", OPT_INT, TRAIN(batch)},
+    {"micro_batch", OPT_INT, TRAIN(micro_batch)},
+    {"queue", OPT_INT, TRAIN(queue)},
+    {"bank_sample", OPT_INT, TRAIN(bank_sample)},
+    {"hard_negatives", OPT_INT, TRAIN(hard_negatives)},
+    {"epochs", OPT_NUMBER, TRAIN(epochs)}, {"lr", OPT_NUMBER, TRAIN(lr)},
+    {"temperature", OPT_NUMBER, TRAIN(temperature)},
+    {"momentum", OPT_NUMBER, TRAIN(momentum)}};
+
+static json_t *
+member_value(const struct train_opts *want, size_t i)
+{
+    const char *field = (const char *)want + train_members[i].offset;
+    if (train_members[i].kind == OPT_TEXT) {
+        const char *s;
+        memcpy(&s, field, sizeof(s));
+        return s != NULL ? json_string(s) : NULL;
+    }
+    if (train_members[i].kind == OPT_INT) {
+        long long v;
+        memcpy(&v, field, sizeof(v));
+        return v != ARGS_INT_UNSET ? json_integer(v) : NULL;
+    }
+    double v;
+    memcpy(&v, field, sizeof(v));
+    return isnan(v) ? NULL : json_real(v);
+}
+
+/* What --set says lies over the rest. */
+static bool
+train_body(const struct train_opts *want, json_t *body)
+{
+    for (size_t i = 0; i < ARRAY_LEN(train_members); i++) {
+        json_t *value = member_value(want, i);
+        if (value != NULL)
+            json_object_set_new(body, train_members[i].key, value);
+    }
+    if (want->force)
+        json_object_set_new(body, "force", json_true());
+    if (want->head_layers != ARGS_INT_UNSET ||
+        want->head_dims != ARGS_INT_UNSET) {
+        json_t *head = json_object();
+        if (want->head_layers != ARGS_INT_UNSET)
+            json_object_set_new(
+                head, "layers", json_integer(want->head_layers));
+        if (want->head_dims != ARGS_INT_UNSET)
+            json_object_set_new(head, "dims", json_integer(want->head_dims));
+        json_object_set_new(body, "head", head);
+    }
+    if (want->views.n > 0) {
+        json_t *views = json_object();
+        json_object_set_new(body, "views", views);
+        if (!settings_add(views, &want->views))
+            return false;
+    }
+    return settings_add(body, &want->set);
+}
 
 static int
 train_run(struct cli *cli, void *opts, size_t n_args, char **args)
@@ -127,13 +255,7 @@ train_run(struct cli *cli, void *opts, size_t n_args, char **args)
     struct buf path;
     int rc = EXIT_USAGE;
     buf_init(&path, 1 << 16);
-    if (want->pretext != NULL)
-        json_object_set_new(body, "pretext", json_string(want->pretext));
-    if (want->seed != ARGS_INT_UNSET)
-        json_object_set_new(body, "seed", json_integer(want->seed));
-    if (want->force)
-        json_object_set_new(body, "force", json_true());
-    if (!settings_add(body, &want->set))
+    if (!train_body(want, body))
         goto out;
     path_admin(&path, cli->global.collection, "/train");
     rc = start(cli, path.data, body, &id, &done);
@@ -147,15 +269,15 @@ out:
 }
 
 const struct command command_train = {.name = "train",
-    .synopsis = "[--follow] [--pretext P] [--set KEY=VALUE ...]",
+    .synopsis = "[--follow] [--mechanism M] [--loss L] [--set KEY=VALUE ...]",
     .summary = "retrain the encoder, judged before it is switched",
     .detail = "With --follow: a bar, the phases and the loss, then the judge's "
               "table.\nExit code 0: promoted. 3: refused, the live generation "
-              "stays.\n\n"
-              "Options for --set: epochs batch max_steps lr warmup "
-              "temperature\nlearn_temperature symmetric token_dropout "
-              "feature_dropout group_share\nweight_decay replay metric "
-              "margin mechanism\n",
+              "stays. What is not said is\nas measurement found best for the "
+              "encoder.\n\n"
+              "More options for --set: max_steps warmup weight_decay "
+              "learn_temperature\ntoken_dropout feature_dropout char_noise "
+              "group_share replay metric margin\n",
     .opts = train_opts,
     .n_opts = ARRAY_LEN(train_opts),
     .defaults = &train_defaults,

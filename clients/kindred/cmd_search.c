@@ -8,6 +8,7 @@
 #include "cli.h"
 #include "http.h"
 #include "lines.h"
+#include "pictures.h"
 #include "settings.h"
 #include "term.h"
 
@@ -16,6 +17,7 @@
 
 struct search_opts {
     const char *id;
+    const char *image;
     struct text_list like;
     struct text_list unlike;
     long long k;
@@ -35,6 +37,8 @@ static const struct opt search_opts[] = {
     {"k", 'k', OPT_INT, SEARCH(k), "N", "how many answers (default 10)"},
     {"id", 0, OPT_TEXT, SEARCH(id), "ID",
         "what is like this item, instead of a text"},
+    {"image", 'i', OPT_TEXT, SEARCH(image), "FILE",
+        "what is like this picture (- is standard input)"},
     {"like", 0, OPT_LIST, SEARCH(like), "ID",
         "what is like these items; may be repeated"},
     {"unlike", 0, OPT_LIST, SEARCH(unlike), "ID",
@@ -219,7 +223,7 @@ query_make(const struct cli *cli, const struct search_opts *want, size_t n_args,
     size_t kinds = (n_args > 0 ? 1U : 0U) + (want->id != NULL ? 1U : 0U) +
                    (want->like.n + want->unlike.n > 0 ? 1U : 0U);
     if (kinds != 1) {
-        complain("search: give one of a text, --id, or --like");
+        complain("search: give one of a text, --image, --id, or --like");
         return NULL;
     }
     json_t *query = json_object();
@@ -271,19 +275,61 @@ fail:
     return NULL;
 }
 
+/* The picture is the body, the rest of the query stands in the path. */
+static int
+search_image(struct cli *cli, const struct search_opts *want, size_t n_args,
+    char **args, json_t **answer)
+{
+    struct buf query;
+    int rc = EXIT_USAGE;
+    if (n_args > 1 || want->id != NULL || want->like.n + want->unlike.n > 0) {
+        complain("search: give one of a text, --image, --id, or --like");
+        return rc;
+    }
+    buf_init(&query, 1 << 20);
+    buf_printf(&query, "?k=%lld&with=text,metadata", want->k);
+    if (want->filter != NULL) {
+        buf_add_str(&query, "&filter=");
+        path_add_segment(&query, want->filter);
+    }
+    if (want->min_cosine >= -1.0)
+        buf_printf(&query, "&min_cosine=%.9g", want->min_cosine);
+    if (want->min_probability >= 0.0)
+        buf_printf(&query, "&min_probability=%.9g", want->min_probability);
+    if (want->exact)
+        buf_add_str(&query, "&exact=true");
+    if (want->explain)
+        buf_add_str(&query, "&explain=true");
+    rc = pictures_search(cli, n_args == 1 ? args[0] : cli->global.collection,
+        want->image, query.data, answer);
+    buf_release(&query);
+    return rc;
+}
+
+static int
+search_ask(struct cli *cli, const struct search_opts *want, size_t n_args,
+    char **args, json_t **answer)
+{
+    struct buf path;
+    if (want->image != NULL)
+        return search_image(cli, want, n_args, args, answer);
+    json_t *query = query_make(cli, want, n_args, args);
+    if (query == NULL)
+        return EXIT_USAGE;
+    buf_init(&path, 1 << 16);
+    path_collection(&path, cli->global.collection, "/search");
+    int rc = http_json(cli->http, "POST", path.data, query, answer, NULL);
+    json_decref(query);
+    buf_release(&path);
+    return rc;
+}
+
 static int
 search_run(struct cli *cli, void *opts, size_t n_args, char **args)
 {
     const struct search_opts *want = opts;
-    struct buf path;
     json_t *answer = NULL;
-    int rc = EXIT_USAGE;
-    buf_init(&path, 1 << 16);
-    json_t *query = query_make(cli, want, n_args, args);
-    if (query == NULL)
-        goto out;
-    path_collection(&path, cli->global.collection, "/search");
-    rc = http_json(cli->http, "POST", path.data, query, &answer, NULL);
+    int rc = search_ask(cli, want, n_args, args, &answer);
     if (rc != EXIT_DONE)
         goto out;
     if (cli->global.json) {
@@ -318,15 +364,13 @@ search_run(struct cli *cli, void *opts, size_t n_args, char **args)
             : "",
         term_plain());
 out:
-    json_decref(query);
     json_decref(answer);
-    buf_release(&path);
     return rc;
 }
 
 const struct command command_search = {.name = "search",
-    .synopsis = "TEXT | --id ID | --like ID ...",
-    .summary = "find what is similar to a text, an item, or examples",
+    .synopsis = "TEXT | [COLLECTION] --image FILE | --id ID | --like ID ...",
+    .summary = "find what is similar to a text, a picture, or items",
     .detail = "Answers have a cosine and a probability: the share of the whole "
               "(filtered)\ncollection's softmax at the collection's "
               "calibrated temperature.\n",

@@ -22,6 +22,10 @@ struct eval_opts {
     long long rounds;
     long long limit;
     const char *write_to;
+    const char *label; /* knn */
+    const char *test_field;
+    long long neighbours;
+    double vote_temperature;
     struct text_list set;
     struct text_list train;
 };
@@ -61,12 +65,13 @@ typedef void eval_hits_fn(void *arg, size_t query_i, const json_t *hits);
 int eval_search(struct eval *eval, const json_t *texts, size_t k,
     const char *with_field, eval_hits_fn *fn, void *arg);
 
-/* The tasks: eval_retrieval.c and eval_text.c */
+/* The tasks: eval_retrieval.c, eval_text.c, eval_knn.c */
 int eval_retrieval(struct eval *eval, const char *folder);
 int eval_judged(struct eval *eval);
 int eval_run_file(
     struct eval *eval, const char *qrels_path, const char *run_path);
 int eval_sts(struct eval *eval, const char *file);
+int eval_knn(struct eval *eval, const char *collection);
 int eval_intent(struct eval *eval, char *train, const char *test);
 
 #endif

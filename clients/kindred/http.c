@@ -297,15 +297,23 @@ exchange_run(struct exchange *ex, const char *method, const char *path,
 }
 
 int
-http_call(struct http *http, const char *method, const char *path,
-    const char *body, size_t len, struct answer *answer)
+http_send(struct http *http, const char *method, const char *path,
+    const char *content_type, const char *body, size_t len,
+    struct answer *answer)
 {
     struct exchange ex = {.http = http,
         .answer = answer,
         .body = body,
         .body_left = body != NULL ? len : 0};
     return exchange_run(
-        &ex, method, path, body != NULL ? "application/json" : NULL, false);
+        &ex, method, path, body != NULL ? content_type : NULL, false);
+}
+
+int
+http_call(struct http *http, const char *method, const char *path,
+    const char *body, size_t len, struct answer *answer)
+{
+    return http_send(http, method, path, "application/json", body, len, answer);
 }
 
 int

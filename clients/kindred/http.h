@@ -45,6 +45,11 @@ const char *http_url(const struct http *http);
 int http_call(struct http *http, const char *method, const char *path,
     const char *body, size_t len, struct answer *answer);
 
+/* The same with a body of any type. */
+int http_send(struct http *http, const char *method, const char *path,
+    const char *content_type, const char *body, size_t len,
+    struct answer *answer);
+
 /* A body that is made while it is sent, an answer that is read while it
    comes. Bodies of error answers go to answer->body instead of write. */
 struct http_stream {

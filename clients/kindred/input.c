@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "cli.h"
 #include "lines.h"
+#include "pictures.h"
 
 /* A chosen column: by number, or by a name until the heading is read. */
 struct column {
@@ -42,6 +43,7 @@ struct input {
     bool array_opened;
     struct columns id, title, text, meta, anchor, positive, group;
     struct buf line;
+    struct pictures *pictures; /* then nothing of the above is used */
 };
 
 static bool
@@ -312,6 +314,15 @@ input_open(const struct input_options *options, char *const *paths, size_t n,
 fail:
     input_close(input);
     return NULL;
+}
+
+struct input *
+input_of_pictures(struct pictures *pictures)
+{
+    struct input *input = must_calloc(1, sizeof(*input));
+    buf_init(&input->line, 0);
+    input->pictures = pictures;
+    return input;
 }
 
 void
@@ -709,6 +720,15 @@ line_record(struct input *input, struct buf *out)
 enum input_got
 input_next(struct input *input, struct buf *out)
 {
+    if (input->pictures != NULL) {
+        enum input_got got = pictures_next(input->pictures, out);
+        input->current = input->pictures->at - (got == INPUT_RECORD ? 1 : 0);
+        if (got == INPUT_RECORD && buf_status(out) != OK) {
+            complain("%s: the file is too large", input_file(input));
+            got = INPUT_FAILED;
+        }
+        return got;
+    }
     while (input->file_i < input->n_files) {
         if (!input->in_file && !file_begin(input))
             return INPUT_FAILED;
@@ -732,6 +752,8 @@ input_next(struct input *input, struct buf *out)
 const char *
 input_file_name(const struct input *input, size_t file_i)
 {
+    if (input->pictures != NULL && file_i < input->pictures->n)
+        return input->pictures->v[file_i].path;
     const char *file =
         file_i < input->n_files ? input->files[file_i] : "(nothing)";
     return strcmp(file, "-") == 0 ? "standard input" : file;
@@ -758,11 +780,13 @@ input_line(const struct input *input)
 uint64_t
 input_bytes_read(const struct input *input)
 {
+    if (input->pictures != NULL)
+        return input->pictures->done;
     return input->done + (input->lines != NULL ? lines_bytes(input->lines) : 0);
 }
 
 uint64_t
 input_bytes_total(const struct input *input)
 {
-    return input->total;
+    return input->pictures != NULL ? input->pictures->bytes : input->total;
 }

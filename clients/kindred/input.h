@@ -52,6 +52,9 @@ struct input;
    on stderr (with *usage set when the command line is at fault). */
 struct input *input_open(const struct input_options *options,
     char *const *paths, size_t n, bool *usage);
+/* The pictures of pictures.h as items; borrowed. */
+struct pictures;
+struct input *input_of_pictures(struct pictures *pictures);
 void input_close(struct input *input);
 
 enum input_got { INPUT_END, INPUT_RECORD, INPUT_FAILED };
@@ -60,7 +63,8 @@ enum input_got { INPUT_END, INPUT_RECORD, INPUT_FAILED };
    been printed. */
 enum input_got input_next(struct input *input, struct buf *out);
 
-/* Of the record last given: its file, and its line or element number. */
+/* Of the record last given: its file, and its line or element number (0: the
+   file is the record). */
 const char *input_file(const struct input *input);
 size_t input_file_i(const struct input *input);
 const char *input_file_name(const struct input *input, size_t file_i);

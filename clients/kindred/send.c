@@ -194,7 +194,10 @@ show_refused(struct sending *sending, const json_t *outcome)
     term_clean(
         clean_why, sizeof(clean_why), why != NULL ? why : "no explanation");
     progress_clear();
-    if (at != NULL)
+    if (at != NULL && at->line == 0) { /* the id is the file's name */
+        fprintf(stderr, "%s: ", input_file_name(sending->input, at->file_i));
+        clean_id[0] = '\0';
+    } else if (at != NULL)
         fprintf(stderr,
             "%s:%llu: ", input_file_name(sending->input, at->file_i),
             (unsigned long long)(at->line + (record - at->record)));

@@ -3,7 +3,7 @@ _kindred() {
     local cur prev word cmd="" opts files=""
     cur=${COMP_WORDS[COMP_CWORD]}
     prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local commands="create index search pairs train rollback promote jobs status eval embed export import backup delete completion version help"
+    local commands="create index search pairs train rollback promote jobs status eval views embed export import backup delete completion version help"
     local globals=" --url --collection --key-file --json --quiet --help --version"
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case " $commands " in
@@ -13,15 +13,16 @@ _kindred() {
     case $cmd in
     "") opts="$globals $commands" ;;
     create) opts="$globals --encoder --dims --template --description --set" ;;
-    index) opts="$globals --id --title --text --meta --id-prefix --no-create --format --heading --errors --show"; files=1 ;;
-    search) opts="$globals --k --id --like --unlike --filter --min-cosine --min-probability --exact --explain --full --tsv" ;;
+    index) opts="$globals --id --title --text --meta --id-prefix --no-create --pictures --documents --input-side --grey --folder-field --format --heading --errors --show"; files=1 ;;
+    search) opts="$globals --k --id --image --like --unlike --filter --min-cosine --min-probability --exact --explain --full --tsv"; files=1 ;;
     pairs) opts="$globals --anchor --positive --group --anchor-id --positive-text --format --heading --errors --show"; files=1 ;;
-    train) opts="$globals --pretext --seed --force --set --follow" ;;
+    train) opts="$globals --pretext --mechanism --loss --label --batch --micro-batch --epochs --optimizer --lr --schedule --temperature --queue --momentum --bank-sample --hard-negatives --head-layers --head-dims --view --seed --force --set --follow" ;;
     rollback) opts="$globals --no-wait" ;;
     promote) opts="$globals --no-wait" ;;
     jobs) opts="$globals --follow --cancel" ;;
     status) opts="$globals" ;;
-    eval) opts="$globals --name --use --keep --set --learn --rounds --train --limit --write"; files=1 ;;
+    eval) opts="$globals --name --use --keep --set --learn --rounds --train --limit --write --label --test-field --neighbours --vote-temperature"; files=1 ;;
+    views) opts="$globals --output --n --seed --set"; files=1 ;;
     embed) opts="$globals --model --dimensions" ;;
     export) opts="$globals --output --vectors --no-pairs --no-items"; files=1 ;;
     import) opts="$globals --errors --show --no-create"; files=1 ;;
