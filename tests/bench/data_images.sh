@@ -124,10 +124,10 @@ clipart() { # SIDE
             n[part[1]]++
         }
         END {
-            # classes of at least 50 pictures; unsorted and special are none
+            # classes of at least 50 pictures that name a kind of thing
             for (i = 1; i <= NR; i++) {
                 c = class[i]
-                if (n[c] < 50 || c ~ /^(unsorted|special)$/) continue
+                if (n[c] < 50 || c ~ /^(unsorted|special|shapes)$/) continue
                 if (!(c in label)) label[c] = n_labels++
                 part_name = kept++ % 10 == 0 ? "test" : "train"
                 printf "%s\t%d\t%d\n", file[i], label[c], i > \

@@ -256,24 +256,24 @@ pictures_baseline(struct pictures_rows *out, enum pictures_baseline which,
 /* ------------------------------------------------------------- same thing */
 
 struct nearest {
-    const float *train, *test;
-    size_t n_train, n_test, D;
-    uint32_t *best; /* [n_test] row of train */
+    const float *rows;
+    size_t n, D;
+    uint32_t *best; /* [n] row of the nearest other */
 };
 
 static void
 nearest_shard(void *arg, size_t shard_i, size_t thread_i)
 {
     struct nearest *w = arg;
-    size_t start = shard_i * 100, n = MIN((size_t)100, w->n_test - start);
-    float *s = need(mem_alloc_aligned(n * w->n_train, sizeof *s));
+    size_t start = shard_i * 100, n = MIN((size_t)100, w->n - start);
+    float *s = need(mem_alloc_aligned(n * w->n, sizeof *s));
     (void)thread_i;
-    gemm_f32(s, w->n_train, w->test + start * w->D, w->D, false, w->train, w->D,
-        true, n, w->n_train, w->D, 1, 0);
+    gemm_f32(s, w->n, w->rows + start * w->D, w->D, false, w->rows, w->D, true,
+        n, w->n, w->D, 1, 0);
     for (size_t i = 0; i < n; i++) {
-        size_t at = 0;
-        for (size_t j = 1; j < w->n_train; j++)
-            if (s[i * w->n_train + j] > s[i * w->n_train + at])
+        size_t at = start + i == 0;
+        for (size_t j = 0; j < w->n; j++)
+            if (j != start + i && s[i * w->n + j] > s[i * w->n + at])
                 at = j;
         w->best[start + i] = (uint32_t)at;
     }
@@ -281,32 +281,25 @@ nearest_shard(void *arg, size_t shard_i, size_t thread_i)
 }
 
 double
-pictures_same_thing(const float *train, const struct pictures *train_set,
-    const float *test, const struct pictures *test_set, size_t dims,
+pictures_same_thing(const float *rows, const struct pictures *set, size_t dims,
     struct pool *pool)
 {
-    struct nearest w = {.train = train,
-        .test = test,
-        .n_train = train_set->n,
-        .n_test = test_set->n,
-        .D = dims,
-        .best = need(mem_alloc(test_set->n, sizeof(uint32_t)))};
+    struct nearest w = {.rows = rows, .n = set->n, .D = dims};
     uint32_t n_things = 0;
     size_t hits = 0, counted = 0;
-    for (size_t i = 0; i < train_set->n; i++)
-        n_things = MAX(n_things, train_set->thing[i] + 1);
-    uint8_t *known = need(mem_calloc(n_things, 1));
-    for (size_t i = 0; i < train_set->n; i++)
-        known[train_set->thing[i]] = 1;
-    pool_run(pool, (w.n_test + 99) / 100, nearest_shard, &w);
-    for (size_t i = 0; i < test_set->n; i++) {
-        uint32_t thing = test_set->thing[i];
-        if (thing >= n_things || known[thing] == 0)
-            continue;
-        counted++;
-        hits += train_set->thing[w.best[i]] == thing;
+    for (size_t i = 0; i < w.n; i++)
+        n_things = MAX(n_things, set->thing[i] + 1);
+    uint32_t *count = need(mem_calloc(n_things, sizeof *count));
+    for (size_t i = 0; i < w.n; i++)
+        counted += ++count[set->thing[i]] == 2 ? 2 : count[set->thing[i]] > 2;
+    if (counted > 0) {
+        w.best = need(mem_alloc(w.n, sizeof *w.best));
+        pool_run(pool, (w.n + 99) / 100, nearest_shard, &w);
+        for (size_t i = 0; i < w.n; i++)
+            hits += count[set->thing[i]] > 1 &&
+                    set->thing[w.best[i]] == set->thing[i];
     }
-    mem_free(known);
+    mem_free(count);
     mem_free(w.best);
     return counted == 0 ? 0 : (double)hits / (double)counted;
 }

@@ -52,10 +52,10 @@ void pictures_baseline(struct pictures_rows *out, enum pictures_baseline which,
     const struct pictures *train, const struct pictures *test,
     struct pool *pool);
 
-/* The share of test rows whose nearest training row (cosine) is a picture of
-   the same thing; only tests whose thing is among the training rows count. */
-double pictures_same_thing(const float *train, const struct pictures *train_set,
-    const float *test, const struct pictures *test_set, size_t dims,
-    struct pool *pool);
+/* The share of rows [n, D] whose nearest other row (cosine; unit rows) is a
+   picture of the same thing, of those whose thing has several pictures; 0 when
+   none has. */
+double pictures_same_thing(const float *rows, const struct pictures *set,
+    size_t dims, struct pool *pool);
 
 #endif
