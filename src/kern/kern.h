@@ -103,7 +103,8 @@ struct kern {
     size_t (*select)(uint32_t *rows, double *sum, const int32_t *dots,
         const float *scale, size_t n, const struct kern_select *opt);
     /* x_i = exp(x_i - shift), returns the sum in float lanes; relative error
-       of a term <= 1e-5; arguments below -87 give 0; x_i - shift <= 87 */
+       of a term <= 4e-7 beyond that of the rounded x_i - shift; arguments below
+       -87 give 0, those above 87 count as 87 */
     float (*exp_shift)(float *x, float shift, size_t n);
     /* max x_i; -inf for n = 0 */
     float (*max)(const float *x, size_t n);

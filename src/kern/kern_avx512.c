@@ -278,6 +278,32 @@ clamp_arg(__m512 x)
     return _mm512_min_ps(x, _mm512_set1_ps(EXP_ARG_MAX * LOG2_E));
 }
 
+/* As exp_shift_8 in kern_avx2.c. */
+static __m512
+exp_shift_16(__m512 x, __m512 shift)
+{
+    const __m512 magic = _mm512_set1_ps(12582912.0f);
+    const __m512 high = _mm512_set1_ps(LOG2_E);
+    const __m512 low = _mm512_set1_ps(1.92596298e-8f);
+    __m512 arg = _mm512_sub_ps(x, shift);
+    __mmask16 keep =
+        _mm512_cmp_ps_mask(arg, _mm512_set1_ps(-EXP_ARG_MAX), _CMP_GE_OQ);
+    arg = _mm512_max_ps(arg, _mm512_set1_ps(-EXP_ARG_MAX));
+    arg = _mm512_min_ps(arg, _mm512_set1_ps(EXP_ARG_MAX));
+
+    __m512 whole = _mm512_sub_ps(_mm512_fmadd_ps(arg, high, magic), magic);
+    __m512 f = _mm512_fmsub_ps(arg, high, whole);
+    __m512 p = _mm512_set1_ps(1.3276472e-3f);
+
+    f = _mm512_fmadd_ps(arg, low, f);
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.67554133e-3f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.55071327e-2f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.40221197e-1f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.93146967e-1f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.00000007f));
+    return _mm512_maskz_scalef_ps(keep, p, whole);
+}
+
 static float
 exp_shift(float *x, float shift, size_t n)
 {
@@ -285,13 +311,9 @@ exp_shift(float *x, float shift, size_t n)
 
     for (size_t i = 0; i < n; i += 16) {
         __mmask16 m = lanes(n - i);
-        __m512 arg = _mm512_sub_ps(_mm512_maskz_loadu_ps(m, x + i), vs);
-        __mmask16 keep = _mm512_mask_cmp_ps_mask(
-            m, arg, _mm512_set1_ps(-EXP_ARG_MAX), _CMP_GE_OQ);
-        __m512 e =
-            exp2_ps(clamp_arg(_mm512_mul_ps(arg, _mm512_set1_ps(LOG2_E))));
+        __m512 e = _mm512_maskz_mov_ps(
+            m, exp_shift_16(_mm512_maskz_loadu_ps(m, x + i), vs));
 
-        e = _mm512_maskz_mov_ps(keep, e);
         _mm512_mask_storeu_ps(x + i, m, e);
         sum = _mm512_add_ps(sum, e);
     }
