@@ -109,6 +109,12 @@ collection_shadow(struct collection *c)
     return shadow;
 }
 
+bool
+collection_reads_images(const struct collection *c)
+{
+    return settings_reads(&c->fixed) == SETTINGS_READS_IMAGE;
+}
+
 void
 collection_policy(struct collection *c, struct train_policy *out)
 {
@@ -419,7 +425,7 @@ agree_fixed(struct collection *c, const char *body, struct fault *fault)
         return err;
     }
     static const char *const keys[] = {
-        "encoder", "dims", "template", "encoder_config"};
+        "encoder", "dims", "template", "encoder_config", "images"};
     bool any = false;
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
         any = any || json_find(root, keys[i]);
@@ -442,6 +448,8 @@ agree_fixed(struct collection *c, const char *body, struct fault *fault)
         pointer = "/dims";
     } else if (strcmp(asked.template_text, c->fixed.template_text) != 0) {
         pointer = "/template";
+    } else if (asked.vector_only != c->fixed.vector_only) {
+        pointer = "/images";
     } else if (!settings_fixed_equal(&asked, &c->fixed)) {
         pointer = "/encoder_config";
     }
@@ -507,6 +515,10 @@ describe(struct collection *c, struct db *db, struct arena *arena,
     if (!err) {
         err = pairs_count(db, c->id, row.pairs_seen, &pairs);
     }
+    int64_t n_images = 0, image_bytes = 0;
+    if (!err) {
+        err = images_count(db, c->id, &n_images, &image_bytes);
+    }
     if (err) {
         return err;
     }
@@ -524,6 +536,9 @@ describe(struct collection *c, struct db *db, struct arena *arena,
     const struct encoder *encoder = encoder_ref_get(live->encoder);
     struct engine_collection_info info = {.created_ms = row.created_ms,
         .n_items = (int64_t)roster_count(c->roster),
+        .reads = settings_reads_names[settings_reads(&c->fixed)],
+        .n_images = n_images,
+        .image_bytes = (uint64_t)image_bytes,
         .n_pairs_train = pairs.active[PAIR_TRAIN],
         .n_pairs_tune = pairs.active[PAIR_TUNE],
         .n_pairs_judge = pairs.active[PAIR_JUDGE],

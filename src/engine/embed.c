@@ -37,7 +37,18 @@ model_find(struct engine *engine, const char *name, struct model *m,
             return fault_set(fault, ERR_INVALID, "/model",
                 "the collection \"%.64s\" has no encoder of its own", name);
         }
+        if (encoder_reads(m->encoder) == ENCODER_READS_IMAGE) {
+            model_release(m);
+            return fault_set(fault, ERR_INVALID, "/model",
+                "the encoder of the collection \"%.64s\" reads pictures, not "
+                "text",
+                name);
+        }
         return OK;
+    }
+    if (settings_family_reads(name) == SETTINGS_READS_IMAGE) {
+        return fault_set(fault, ERR_INVALID, "/model",
+            "the encoder \"%s\" reads pictures, not text", name);
     }
     if (strcmp(name, "static") != 0) {
         return fault_set(fault, ERR_NOT_FOUND, "/model",

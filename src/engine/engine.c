@@ -11,6 +11,7 @@
 #include "engine/impressions.h"
 #include "engine/internal.h"
 #include "engine/learn.h"
+#include "engine/pictures.h"
 
 #define IMPRESSIONS_DEFAULT 10000
 #define WRITER_CACHE_KIB 12288 /* it stays resident */
@@ -31,6 +32,9 @@ start(struct engine *engine, const struct engine_config *config,
     size_t impressions =
         config->impressions_max ? config->impressions_max : IMPRESSIONS_DEFAULT;
     enum err err = pool_new(&engine->encode_pool, engine->n_threads, false);
+    if (!err) {
+        err = picture_gate_new(&engine->gate);
+    }
     if (!err) {
         err = pool_new(&engine->scan_pool, engine->n_threads, false);
     }
@@ -79,6 +83,11 @@ engine_open(struct engine **out, const struct engine_config *config,
     engine->n_threads = config->n_threads ? config->n_threads : processors();
     engine->text_bytes_max =
         config->text_bytes_max ? config->text_bytes_max : ENGINE_TEXT_BYTES_MAX;
+    engine->image_bytes_max =
+        MIN(config->image_bytes_max ? config->image_bytes_max : IMAGE_BYTES_MAX,
+            IMAGE_STORED_BYTES_MAX);
+    engine->image_pixels_max =
+        config->image_pixels_max ? config->image_pixels_max : IMAGE_PIXELS_MAX;
     engine->event_hook = config->event_hook;
     engine->event_hook_arg = config->event_hook_arg;
     engine->data_dir = mem_strdup(config->data_dir);
@@ -119,6 +128,7 @@ engine_close(struct engine *engine)
     pool_free(engine->encode_pool);
     pool_free(engine->scan_pool);
     pool_free(engine->tuner_pool);
+    picture_gate_free(engine->gate);
     encoder_registry_release(&engine->encoders);
     pthread_rwlock_destroy(&engine->registry);
     pthread_mutex_destroy(&engine->creating);
@@ -169,6 +179,8 @@ engine_counters(const struct engine *engine, struct engine_counters *out)
         .items_deleted = t->items_deleted,
         .texts_encoded = t->texts_encoded,
         .encode_ns = t->encode_ns,
+        .images_decoded = t->images_decoded,
+        .decode_ns = t->decode_ns,
         .pairs_written = t->pairs_written,
         .feedback = t->feedback,
         .commits = s.commits,
@@ -183,12 +195,15 @@ engine_counters(const struct engine *engine, struct engine_counters *out)
         .reembedded = t->reembedded};
 }
 
+static const char *const image_types[] = {
+    "image/jpeg", "image/png", "image/webp", NULL};
+
 /* The encoders on offer; their default settings come from the encoder. */
 static enum err
 describe_encoders(
     struct engine *engine, struct arena *arena, struct engine_info *info)
 {
-    struct engine_encoder_info *e = arena_calloc(arena, 2, sizeof(*e));
+    struct engine_encoder_info *e = arena_calloc(arena, 3, sizeof(*e));
     if (!e) {
         return ERR_NOMEM;
     }
@@ -200,20 +215,30 @@ describe_encoders(
     }
     pthread_mutex_unlock(&engine->creating);
     e[0] = (struct engine_encoder_info){.name = "static",
+        .reads = "text",
         .description = "hashed words and character n-grams with learned "
                        "weights; any language, no download; trainable",
         .config_json = config,
         .dims_default = 512,
         .dims_min = 32,
         .dims_max = ENCODER_DIMS_MAX};
-    e[1] = (struct engine_encoder_info){.name = SETTINGS_EXTERNAL,
+    e[1] = (struct engine_encoder_info){.name = "vision",
+        .reads = "image",
+        .description = "a convolutional network over pictures; no download; "
+                       "trainable on the pictures themselves",
+        .config_json = "{}",
+        .dims_default = 128,
+        .dims_min = ENCODER_DIMS_MIN,
+        .dims_max = ENCODER_DIMS_MAX};
+    e[2] = (struct engine_encoder_info){.name = SETTINGS_EXTERNAL,
+        .reads = "nothing",
         .description = "the client brings a vector with each item",
         .config_json = "{}",
         .dims_default = SETTINGS_EXTERNAL_DIMS,
         .dims_min = ENCODER_DIMS_MIN,
         .dims_max = ENCODER_DIMS_MAX};
     info->encoders = e;
-    info->n_encoders = 2;
+    info->n_encoders = 3;
     return config ? OK : ERR_NOMEM;
 }
 
@@ -226,6 +251,9 @@ engine_info(struct engine *engine, struct arena *arena, struct engine_info *out,
     struct engine_info info = {.kernels = kern()->name,
         .n_threads = engine->n_threads,
         .text_bytes_max = engine->text_bytes_max,
+        .image_bytes_max = engine->image_bytes_max,
+        .image_pixels_max = engine->image_pixels_max,
+        .image_types = image_types,
         .encoder_bytes = encoder_registry_bytes(&engine->encoders),
         .file_bytes = (uint64_t)(stats.file_bytes + stats.log_bytes),
         .schema_version = stats.schema_version};
@@ -280,6 +308,10 @@ engine_train(struct engine *engine, const char *collection,
         err = fault_set(fault, ERR_UNSUPPORTED, "",
             "the collection brings its own vectors: there is no encoder to "
             "train");
+    } else if (c->fixed.vector_only) {
+        err = fault_set(fault, ERR_UNSUPPORTED, "",
+            "the collection keeps only the vectors of its pictures "
+            "(\"images\": \"vector\"): there is nothing to train on");
     } else if (running) {
         err = fault_set(fault, ERR_CONFLICT, "",
             "job %lld of this collection is not finished", (long long)running);

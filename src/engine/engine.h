@@ -737,7 +737,8 @@ struct engine_job {
     double progress;    /* 0..1 */
     double eta_seconds; /* < 0: unknown */
     const char *options_json;
-    const char *curve_json;  /* loss curve: [[step, loss], ...] */
+    /* {"columns": ["step", "loss", ...], "rows": [[1, 3.2, ...], ...]} */
+    const char *curve_json;
     const char *result_json; /* "null" until it ended */
     const char *error;       /* NULL: none */
     int64_t created_ms;

@@ -18,6 +18,7 @@ struct slot {
     uint32_t size;
     bool has_text;
     bool has_id;
+    bool by_image;
 };
 
 struct impressions {
@@ -133,13 +134,16 @@ void
 impressions_add(struct impressions *im, const struct impression *in,
     char search_id[ENGINE_SEARCH_ID_BYTES])
 {
-    size_t items_size = in->n_items * sizeof(*in->items);
+    /* Of a query by picture nothing but that is kept. */
+    size_t n_items = in->by_image ? 0 : in->n_items;
+    size_t items_size = n_items * sizeof(*in->items);
     size_t text_len = in->text.s ? in->text.len : 0;
     size_t id_size = in->id ? strlen(in->id) + 1 : 0;
     size_t size = items_size + text_len + id_size;
     char *bytes = NULL;
-    if (size <= IMPRESSIONS_BYTES_MAX / 16 && (in->text.s || in->id)) {
-        bytes = mem_alloc(size, 1);
+    if (size <= IMPRESSIONS_BYTES_MAX / 16 &&
+        (in->text.s || in->id || in->by_image)) {
+        bytes = mem_alloc(size + 1, 1);
     }
     if (bytes) {
         if (items_size) {
@@ -159,11 +163,12 @@ impressions_add(struct impressions *im, const struct impression *in,
         im->slots[i] = (struct slot){.key = key,
             .collection = in->collection,
             .bytes = bytes,
-            .n_items = (uint32_t)in->n_items,
+            .n_items = (uint32_t)n_items,
             .text_len = (uint32_t)text_len,
             .size = (uint32_t)size,
             .has_text = in->text.s != NULL,
-            .has_id = in->id != NULL};
+            .has_id = in->id != NULL,
+            .by_image = in->by_image};
         im->table[find(im, key)] = (uint32_t)i;
         im->bytes += size;
     }
@@ -220,6 +225,7 @@ impressions_get(struct impressions *im, const char *search_id,
                     .text = {.s = s->has_text ? text : NULL,
                         .len = s->text_len},
                     .id = s->has_id ? copy : NULL,
+                    .by_image = s->by_image,
                     .items = items,
                     .n_items = s->n_items};
             } else {

@@ -28,6 +28,7 @@ struct impression {
     int64_t collection;
     struct engine_text text; /* of the query, or */
     const char *id;          /* its item; both absent: cannot be a pair */
+    bool by_image;           /* because it was a picture */
     const int64_t *items;    /* best first */
     size_t n_items;
 };

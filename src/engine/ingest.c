@@ -4,74 +4,15 @@
 #include <pthread.h>
 #include <string.h>
 #include "base/alloc.h"
-#include "base/arena.h"
-#include "base/buf.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "store/pairs.h"
-#include "engine/internal.h"
+#include "engine/ingest_internal.h"
 
-#define NONE UINT32_MAX
 #define ENCODE_TRIES 100   /* a generation moves seldom: this is never */
 #define BUSY_TRIES 2000    /* of 5 ms each */
 #define SCRATCH_TRIES 5000 /* of 1 ms each */
-#define POOL_FROM_ITEMS 8  /* fewer are encoded by the calling thread alone */
-
-struct entry {
-    uint64_t line;
-    const char *id;
-    size_t id_len;
-    struct engine_text title, text, metadata;
-    const float *vector;    /* given, unit or zero; else NULL */
-    size_t doc_at, doc_len; /* in the batch's documents */
-    uint8_t hash[ITEM_HASH_BYTES];
-    enum engine_status status; /* REFUSED, SUPERSEDED: does nothing */
-    uint64_t superseded_by, supersedes;
-    bool unchanged; /* nothing to write */
-    bool known;     /* the present row has this hash: keep its vectors */
-    uint32_t row;   /* of the encoded vectors, or NONE */
-    uint32_t put;   /* index among the puts, or NONE */
-    int64_t version;
-    struct encoder_info info;
-    struct fault *fault;
-};
-
-struct ingest {
-    struct collection *c;
-    struct ingest_options options;
-    struct arena arena;
-    struct entry *entries;
-    size_t n, cap;
-    size_t bytes;
-    uint32_t *table; /* id -> entry, open addressing */
-    size_t table_size;
-    struct buf documents;
-
-    struct snapshot *live, *shadow;
-    float *live_vectors, *shadow_vectors;  /* [n_rows, dims] */
-    size_t rows_cap_live, rows_cap_shadow; /* floats */
-    struct encoder_input *inputs;
-    struct encoder_info *infos;
-    size_t cap_rows;
-    uint32_t *row_entry; /* [n_rows] */
-    size_t n_rows;
-    bool force; /* take nothing for unchanged */
-
-    struct item_put *puts;
-    struct item_result *results;
-    uint32_t *put_entry;
-    int64_t *row_items; /* [n_rows] numbers, as put */
-    struct store_text *ids;
-    uint32_t *ords;
-    size_t cap_puts, n_puts;
-    size_t reserved;
-
-    pthread_mutex_t lock;
-    pthread_cond_t cond;
-    bool submitted, done;
-    enum err err;
-};
 
 enum err
 ingest_new(struct ingest **out, struct collection *c,
@@ -83,6 +24,7 @@ ingest_new(struct ingest **out, struct collection *c,
     }
     b->c = collection_ref(c);
     b->options = *options;
+    b->reads_images = collection_reads_images(c);
     arena_init(&b->arena, SIZE_MAX / 2);
     buf_init(&b->documents, SIZE_MAX / 2);
     pthread_mutex_init(&b->lock, NULL);
@@ -166,8 +108,8 @@ ingest_bytes(const struct ingest *b)
 
 /* ---- gathering ----------------------------------------------------------- */
 
-static bool
-grow(void *pointer, size_t cap, size_t size)
+bool
+ingest_grow(void *pointer, size_t cap, size_t size)
 {
     void *p;
     memcpy(&p, pointer, sizeof(p));
@@ -183,8 +125,8 @@ table_slot(const struct ingest *b, const char *id, size_t len)
 {
     size_t mask = b->table_size - 1;
     size_t at = hash_bytes(id, len, 0x1d5) & mask;
-    while (b->table[at] != NONE) {
-        const struct entry *e = &b->entries[b->table[at]];
+    while (b->table[at] != INGEST_NONE) {
+        const struct ingest_entry *e = &b->entries[b->table[at]];
         if (e->id_len == len && memcmp(e->id, id, len) == 0) {
             break;
         }
@@ -193,15 +135,30 @@ table_slot(const struct ingest *b, const char *id, size_t len)
     return at;
 }
 
-/* The entry of an id in a batch, or NULL. */
-static const struct entry *
-find_entry(const struct ingest *b, const char *id, size_t len)
+const struct ingest_entry *
+ingest_find(const struct ingest *b, const char *id, size_t len)
 {
     if (!b || b->table_size == 0) {
         return NULL;
     }
     uint32_t i = b->table[table_slot(b, id, len)];
-    return i == NONE ? NULL : &b->entries[i];
+    return i == INGEST_NONE ? NULL : &b->entries[i];
+}
+
+bool
+ingest_entry_writes(const struct ingest_entry *e)
+{
+    return e->status == ENGINE_CREATED && !e->unchanged;
+}
+
+bool
+ingest_takes_given(const struct ingest *b, const struct ingest_entry *e)
+{
+    if (!e->vector || !b->live->encoder) {
+        return e->vector != NULL;
+    }
+    const char *trusted = b->options.trusted;
+    return trusted && strcmp(trusted, b->live->fingerprint) == 0;
 }
 
 static bool
@@ -209,7 +166,7 @@ reserve_entry(struct ingest *b)
 {
     if (b->n == b->cap) {
         size_t cap = MAX(4, b->cap * 2);
-        if (!grow(&b->entries, cap, sizeof(*b->entries))) {
+        if (!ingest_grow(&b->entries, cap, sizeof(*b->entries))) {
             return false;
         }
         b->cap = cap;
@@ -228,7 +185,7 @@ reserve_entry(struct ingest *b)
     b->table_size = size;
     for (size_t i = 0; i < b->n; i++) {
         if (b->entries[i].status != ENGINE_REFUSED) {
-            const struct entry *e = &b->entries[i];
+            const struct ingest_entry *e = &b->entries[i];
             b->table[table_slot(b, e->id, e->id_len)] = (uint32_t)i;
         }
     }
@@ -261,12 +218,13 @@ check_text(struct ingest *b, const struct engine_item *item, const char *prefix,
         at_field(at, prefix, title_ok ? "text" : "title");
         return fault_set(fault, ERR_INVALID, at, "not valid UTF-8");
     }
-    bool external = strcmp(b->c->fixed.encoder, SETTINGS_EXTERNAL) == 0;
-    if (!item->title.s && !item->text.s && !external &&
-        !document_uses_metadata(b->c->template)) {
+    bool may_lack = settings_reads(&b->c->fixed) != SETTINGS_READS_TEXT ||
+                    document_uses_metadata(b->c->template) ||
+                    b->options.rewrites || item->image.bytes;
+    if (!item->title.s && !item->text.s && !may_lack) {
         at_field(at, prefix, "text");
-        return fault_set(
-            fault, ERR_INVALID, at, "an item needs a title or a text");
+        return fault_set(fault, ERR_INVALID, at,
+            "an item needs a title, a text or a picture");
     }
     return OK;
 }
@@ -355,9 +313,13 @@ copy_text(struct ingest *b, struct engine_text from, struct engine_text *to)
 }
 
 static enum err
-hash_entry(struct ingest *b, struct entry *e)
+hash_entry(struct ingest *b, struct ingest_entry *e)
 {
     e->doc_at = b->documents.len;
+    if (b->reads_images) {
+        ingest_picture_hash(e->picture, e->hash);
+        return OK;
+    }
     enum err err = document_render(
         b->c->template, e->title, e->text, e->metadata, &b->documents);
     if (err) {
@@ -372,6 +334,17 @@ hash_entry(struct ingest *b, struct entry *e)
             e->doc_len, e->hash);
     }
     return OK;
+}
+
+/* The picture that the superseded line would have given or taken away. */
+static void
+inherit(struct ingest_entry *e, const struct ingest_entry *earlier)
+{
+    if (!e->picture && !e->no_image) {
+        e->picture = earlier->picture;
+        e->no_image = earlier->no_image;
+        e->inherits = true;
+    }
 }
 
 enum err
@@ -391,17 +364,23 @@ ingest_add(struct ingest *b, const struct engine_item *item, uint64_t line,
     if (!err) {
         err = check_vector(b, item, prefix, &vector, fault);
     }
+    struct ingest_picture *picture = NULL;
+    if (!err) {
+        err = ingest_picture_add(b, item, prefix, &picture, fault);
+    }
     if (err) {
         return fault_of(fault, err, "taking the item");
     }
     if (!reserve_entry(b)) {
         return fault_of(fault, ERR_NOMEM, "taking the item");
     }
-    struct entry e = {.line = line,
+    struct ingest_entry e = {.line = line,
         .id_len = strlen(item->id),
         .vector = vector,
-        .row = NONE,
-        .put = NONE};
+        .picture = picture,
+        .no_image = item->no_image && !picture,
+        .row = INGEST_NONE,
+        .put = INGEST_NONE};
     struct engine_text metadata = item->metadata;
     if (metadata.s && metadata.len == 2) {
         metadata.s = NULL; /* {} is stored as none */
@@ -410,19 +389,29 @@ ingest_add(struct ingest *b, const struct engine_item *item, uint64_t line,
     bool ok = e.id && copy_text(b, item->title, &e.title) &&
               copy_text(b, item->text, &e.text) &&
               copy_text(b, metadata, &e.metadata);
-    err = ok ? hash_entry(b, &e) : ERR_NOMEM;
+    if (!ok) {
+        return fault_of(fault, ERR_NOMEM, "taking the item");
+    }
+    size_t slot = table_slot(b, e.id, e.id_len);
+    struct ingest_entry *earlier =
+        b->table[slot] == INGEST_NONE ? NULL : &b->entries[b->table[slot]];
+    if (earlier) {
+        inherit(&e, earlier);
+    }
+    err = hash_entry(b, &e);
     if (err) {
         return fault_of(fault, err, "taking the item");
     }
-    size_t slot = table_slot(b, e.id, e.id_len);
-    if (b->table[slot] != NONE) {
-        struct entry *earlier = &b->entries[b->table[slot]];
+    if (earlier) {
         earlier->status = ENGINE_SUPERSEDED;
         earlier->superseded_by = line;
         e.supersedes = earlier->line;
     }
     b->table[slot] = (uint32_t)b->n;
-    b->bytes += e.doc_len + e.metadata.len;
+    b->bytes += e.doc_len + e.metadata.len + (picture ? picture->file.n : 0);
+    if (b->reads_images) {
+        b->bytes += e.title.len + e.text.len;
+    }
     b->entries[b->n++] = e;
     return OK;
 }
@@ -434,8 +423,10 @@ ingest_add_refused(
     if (!reserve_entry(b)) {
         return ERR_NOMEM;
     }
-    struct entry e = {
-        .line = line, .status = ENGINE_REFUSED, .row = NONE, .put = NONE};
+    struct ingest_entry e = {.line = line,
+        .status = ENGINE_REFUSED,
+        .row = INGEST_NONE,
+        .put = INGEST_NONE};
     e.fault = arena_alloc(&b->arena, 1, sizeof(*e.fault));
     if (id) {
         e.id_len = strlen(id);
@@ -450,204 +441,6 @@ ingest_add_refused(
     return OK;
 }
 
-/* ---- what is there already ----------------------------------------------- */
-
-struct compare {
-    struct ingest *b;
-};
-
-static bool
-same_text(struct engine_text a, struct store_text b)
-{
-    return (a.s == NULL) == (b.s == NULL) &&
-           (!a.s || (a.len == b.len && memcmp(a.s, b.s, a.len) == 0));
-}
-
-static enum err
-compare_row(void *arg, const struct item_row *row)
-{
-    struct compare *cmp = arg;
-    const struct entry *found =
-        find_entry(cmp->b, row->ext_id.s, row->ext_id.len);
-    if (!found) {
-        return OK;
-    }
-    struct entry *e = &cmp->b->entries[found - cmp->b->entries];
-    if (memcmp(row->content_hash, e->hash, ITEM_HASH_BYTES) != 0) {
-        return OK; /* changed between two reads of one snapshot: cannot be */
-    }
-    e->known = true;
-    if (!cmp->b->options.condition && same_text(e->title, row->title) &&
-        same_text(e->text, row->text) &&
-        same_text(e->metadata, row->metadata)) {
-        e->unchanged = true;
-        e->version = row->change_seq;
-    }
-    return OK;
-}
-
-/* Mark the entries whose content or whole row is in the store already. */
-static enum err
-find_known(struct ingest *b, const struct ingest *pending)
-{
-    size_t n = 0;
-    struct store_text *ids = arena_alloc(&b->arena, b->n, sizeof(*ids));
-    int64_t *items = arena_alloc(&b->arena, b->n, sizeof(*items));
-    struct item_row *found = arena_alloc(&b->arena, b->n, sizeof(*found));
-    struct entry **asked = arena_alloc(&b->arena, b->n, sizeof(struct entry *));
-    if (!ids || !items || !found || !asked) {
-        return ERR_NOMEM;
-    }
-    for (size_t i = 0; i < b->n; i++) {
-        struct entry *e = &b->entries[i];
-        struct roster_entry in;
-        e->known = e->unchanged = false;
-        if (e->status == ENGINE_CREATED && !b->force &&
-            roster_find(b->c->roster, e->id, &in) &&
-            !find_entry(pending, e->id, e->id_len)) {
-            ids[n] = (struct store_text){.s = e->id, .len = e->id_len};
-            asked[n++] = e;
-        }
-    }
-    if (n == 0) {
-        return OK;
-    }
-    struct db *db;
-    enum err err = store_read_begin(b->c->engine->store, &db);
-    if (err) {
-        return err;
-    }
-    err = items_find(db, b->c->id, ids, n, found);
-    size_t n_same = 0;
-    for (size_t i = 0; i < n && !err; i++) {
-        if (found[i].item && memcmp(found[i].content_hash, asked[i]->hash,
-                                 ITEM_HASH_BYTES) == 0) {
-            items[n_same++] = found[i].item;
-        }
-    }
-    struct compare cmp = {.b = b};
-    if (!err && n_same) {
-        err =
-            items_get_many(db, items, n_same, ITEM_WANT_ALL, compare_row, &cmp);
-    }
-    store_read_end(b->c->engine->store, db);
-    return err;
-}
-
-/* ---- encoding ------------------------------------------------------------ */
-
-static bool
-reserve_rows(struct ingest *b, size_t n)
-{
-    if (n > b->cap_rows) {
-        if (!grow(&b->inputs, n, sizeof(*b->inputs)) ||
-            !grow(&b->infos, n, sizeof(*b->infos)) ||
-            !grow(&b->row_entry, n, sizeof(*b->row_entry)) ||
-            !grow(&b->row_items, n, sizeof(*b->row_items))) {
-            return false;
-        }
-        b->cap_rows = n;
-    }
-    size_t floats = n * b->c->fixed.dims;
-    if (floats > b->rows_cap_live) {
-        mem_free(b->live_vectors);
-        b->live_vectors = mem_alloc_aligned(floats, sizeof(float));
-        b->rows_cap_live = b->live_vectors ? floats : 0;
-    }
-    if (b->shadow && floats > b->rows_cap_shadow) {
-        mem_free(b->shadow_vectors);
-        b->shadow_vectors = mem_alloc_aligned(floats, sizeof(float));
-        b->rows_cap_shadow = b->shadow_vectors ? floats : 0;
-    }
-    return b->rows_cap_live >= floats &&
-           (!b->shadow || b->rows_cap_shadow >= floats);
-}
-
-/* Encode the batch's documents that are new, for one snapshot. Vectors that
-   were given stand for the live one's. */
-static enum err
-encode_for(struct ingest *b, const struct snapshot *snapshot, float *out,
-    bool take_given)
-{
-    size_t dims = b->c->fixed.dims, n = 0, at = 0;
-    const struct encoder *encoder = encoder_ref_get(snapshot->encoder);
-    struct engine *engine = b->c->engine;
-    /* Rows that come with their vector stand between the others: encode the
-       runs of those without. */
-    int64_t start = clock_mono_ns();
-    while (at < b->n_rows) {
-        struct entry *e = &b->entries[b->row_entry[at]];
-        if (e->vector && (take_given || !encoder)) {
-            memcpy(out + at * dims, e->vector, dims * sizeof(*out));
-            at++;
-            continue;
-        }
-        size_t end = at;
-        while (end < b->n_rows) {
-            e = &b->entries[b->row_entry[end]];
-            if (e->vector && (take_given || !encoder)) {
-                break;
-            }
-            b->inputs[end] = (struct encoder_input){
-                .text = e->doc_len ? b->documents.data + e->doc_at : "",
-                .len = e->doc_len};
-            end++;
-        }
-        enum err err = encoder_encode(encoder, b->inputs + at, end - at,
-            out + at * dims, b->infos + at,
-            end - at >= POOL_FROM_ITEMS ? engine->encode_pool : NULL);
-        if (err) {
-            return err;
-        }
-        for (size_t i = at; i < end; i++) {
-            b->entries[b->row_entry[i]].info = b->infos[i];
-        }
-        n += end - at;
-        at = end;
-    }
-    engine->totals.texts_encoded += n;
-    engine->totals.encode_ns += (uint64_t)(clock_mono_ns() - start);
-    return OK;
-}
-
-enum err
-ingest_encode(
-    struct ingest *b, const struct ingest *pending, struct fault *fault)
-{
-    enum err err = find_known(b, pending);
-    if (err) {
-        return fault_of(fault, err, "reading the items");
-    }
-    drop_snapshots(b);
-    collection_snapshots(b->c, &b->live, &b->shadow);
-    size_t n = 0;
-    for (size_t i = 0; i < b->n; i++) {
-        struct entry *e = &b->entries[i];
-        bool encode = e->status == ENGINE_CREATED && !e->unchanged && !e->known;
-        e->row = encode ? (uint32_t)n : NONE;
-        n += encode;
-    }
-    if (!reserve_rows(b, n)) {
-        return fault_of(fault, ERR_NOMEM, "encoding");
-    }
-    b->n_rows = n;
-    for (size_t i = 0; i < b->n; i++) {
-        if (b->entries[i].row != NONE) {
-            b->row_entry[b->entries[i].row] = (uint32_t)i;
-        }
-    }
-    /* The shadow first, so that the infos that stay are the live encoder's. */
-    if (b->shadow && b->shadow->index != b->live->index && n) {
-        err = encode_for(b, b->shadow, b->shadow_vectors, false);
-    }
-    if (!err && n) {
-        const char *trusted = b->options.trusted;
-        err = encode_for(b, b->live, b->live_vectors,
-            trusted && strcmp(trusted, b->live->fingerprint) == 0);
-    }
-    return fault_of(fault, err, "encoding");
-}
-
 /* ---- committing ---------------------------------------------------------- */
 
 static bool
@@ -656,11 +449,11 @@ reserve_puts(struct ingest *b, size_t n)
     if (n <= b->cap_puts) {
         return true;
     }
-    if (!grow(&b->puts, n, sizeof(*b->puts)) ||
-        !grow(&b->results, n, sizeof(*b->results)) ||
-        !grow(&b->put_entry, n, sizeof(*b->put_entry)) ||
-        !grow(&b->ids, n, sizeof(*b->ids)) ||
-        !grow(&b->ords, n, sizeof(*b->ords))) {
+    if (!ingest_grow(&b->puts, n, sizeof(*b->puts)) ||
+        !ingest_grow(&b->results, n, sizeof(*b->results)) ||
+        !ingest_grow(&b->put_entry, n, sizeof(*b->put_entry)) ||
+        !ingest_grow(&b->ids, n, sizeof(*b->ids)) ||
+        !ingest_grow(&b->ords, n, sizeof(*b->ords))) {
         return false;
     }
     b->cap_puts = n;
@@ -738,15 +531,18 @@ run_ingest(struct db *db, void *arg)
     }
     for (size_t i = 0; i < b->n_puts && !err; i++) {
         const struct item_result *r = &b->results[i];
-        const struct entry *e = &b->entries[b->put_entry[i]];
+        const struct ingest_entry *e = &b->entries[b->put_entry[i]];
         err = r->err;
-        if (!err && r->content_changed && e->row == NONE) {
+        if (!err && r->content_changed && e->row == INGEST_NONE) {
             /* Someone else changed it since it was looked at. */
             err = ERR_CONFLICT;
         }
-        if (!err && e->row != NONE) {
+        if (!err && e->row != INGEST_NONE) {
             b->row_items[e->row] = r->item;
         }
+    }
+    if (!err) {
+        err = ingest_pictures_put(b, db);
     }
     int dims = (int)b->c->fixed.dims;
     if (!err && b->n_rows) {
@@ -799,7 +595,7 @@ index_batch(struct ingest *b)
     struct collection *c = b->c;
     bool columns = columns_any(c->columns);
     for (size_t i = 0; i < b->n_puts; i++) {
-        struct entry *e = &b->entries[b->put_entry[i]];
+        struct ingest_entry *e = &b->entries[b->put_entry[i]];
         const struct item_result *r = &b->results[i];
         enum err err = roster_put(
             c->roster, e->id, r->item, r->change_seq, &b->ords[i], NULL);
@@ -813,7 +609,7 @@ index_batch(struct ingest *b)
     /* puts and rows are both in the order of the entries */
     size_t n = 0;
     for (size_t i = 0; i < b->n_puts; i++) {
-        if (b->entries[b->put_entry[i]].row != NONE) {
+        if (b->entries[b->put_entry[i]].row != INGEST_NONE) {
             b->ords[n++] = b->ords[i];
         }
     }
@@ -874,9 +670,9 @@ ingest_submit(struct ingest *b, struct fault *fault)
     }
     b->n_puts = 0;
     for (size_t i = 0; i < b->n; i++) {
-        struct entry *e = &b->entries[i];
-        e->put = NONE;
-        if (e->status != ENGINE_CREATED || e->unchanged) {
+        struct ingest_entry *e = &b->entries[i];
+        e->put = INGEST_NONE;
+        if (!ingest_entry_writes(e)) {
             continue;
         }
         e->put = (uint32_t)b->n_puts;
@@ -888,13 +684,17 @@ ingest_submit(struct ingest *b, struct fault *fault)
             .metadata = as_store(e->metadata)};
         memcpy(p->content_hash, e->hash, ITEM_HASH_BYTES);
     }
+    enum err err = ingest_pictures_submit(b);
+    if (err) {
+        return fault_of(fault, err, "writing the items");
+    }
     b->done = false;
     b->err = OK;
     if (b->n_puts == 0) {
         b->submitted = b->done = true;
         return OK;
     }
-    enum err err = reserve_memory(b);
+    err = reserve_memory(b);
     struct store_op op = {.run = run_ingest, .done = done_ingest, .arg = b};
     for (int i = 0; !err; i++) {
         err = store_write_async(b->c->engine->store, &op);
@@ -962,7 +762,7 @@ ingest_wait(struct ingest *b, struct fault *fault)
 void
 ingest_outcome(const struct ingest *b, size_t i, struct engine_outcome *out)
 {
-    const struct entry *e = &b->entries[i];
+    const struct ingest_entry *e = &b->entries[i];
     *out = (struct engine_outcome){.line = e->line,
         .id = e->id,
         .status = e->unchanged ? ENGINE_UNCHANGED : e->status,

@@ -1,9 +1,11 @@
 /*
  * ingest.h - a batch of items on its way into a collection.
  *
- *   gather    ingest_add copies items into the batch and checks each
+ *   gather    ingest_add copies items into the batch and checks each, of its
+ *             picture the header
  *   encode    ingest_encode takes the live and the shadow snapshot, finds out
- *             which documents are new, and encodes those, without a lock
+ *             which documents or pictures are new, decodes and encodes those,
+ *             without a lock
  *   commit    ingest_submit hands one operation to the writer: rows, vectors
  *             of both spaces, pairs set aside; it fails with ERR_CONFLICT when
  *             a generation moved or another writer changed what was thought
@@ -35,6 +37,7 @@ struct ingest_options {
        only an external collection takes vectors. May change between calls. */
     const char *trusted;
     const struct engine_condition *condition; /* of a single item; or NULL */
+    bool rewrites; /* title and text are those of the present row */
 };
 
 enum err ingest_new(struct ingest **out, struct collection *c,
@@ -62,7 +65,8 @@ size_t ingest_count(const struct ingest *batch);
 size_t ingest_bytes(const struct ingest *batch);
 
 /* pending: a batch of the same stream that is submitted and not yet done: what
-   it holds counts as changed. NULL: none. */
+   it holds counts as changed. NULL: none. A picture that cannot be decoded
+   refuses its item here, or an all-or-nothing batch as a whole. */
 enum err ingest_encode(struct ingest *batch, const struct ingest *pending,
     struct fault *fault) NODISCARD;
 enum err ingest_submit(struct ingest *batch, struct fault *fault) NODISCARD;

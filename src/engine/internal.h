@@ -24,6 +24,7 @@
 #include "base/pool.h"
 #include "store/collections.h"
 #include "store/generations.h"
+#include "store/images.h"
 #include "store/items.h"
 #include "store/store.h"
 #include "store/vectors.h"
@@ -38,6 +39,7 @@
 
 struct impressions;
 struct keeper;
+struct picture_gate;
 
 #define TEMPERATURE_START 0.05 /* of an untrained generation */
 #define SMALL_ARENA_BYTES ((size_t)4 << 20)
@@ -79,19 +81,22 @@ struct alias_entry {
 struct engine_totals {
     atomic_uint_fast64_t searches, searches_failed, search_ns, rows_scanned,
         rows_rescored, items_written, items_unchanged, items_deleted,
-        texts_encoded, encode_ns, pairs_written, feedback, commit_conflicts,
-        searches_running, jobs_started, jobs_promoted, jobs_refused,
-        jobs_failed, reembedded;
+        texts_encoded, encode_ns, images_decoded, decode_ns, pairs_written,
+        feedback, commit_conflicts, searches_running, jobs_started,
+        jobs_promoted, jobs_refused, jobs_failed, reembedded;
 };
 
 struct engine {
     char *data_dir;
     size_t n_threads;
     size_t text_bytes_max;
+    size_t image_bytes_max;
+    uint64_t image_pixels_max;
     struct store *store;
-    struct pool *encode_pool; /* large batches of ingest and embeddings */
-    struct pool *scan_pool;   /* single scans of large indexes */
-    struct pool *tuner_pool;  /* idle priority: training, re-embedding */
+    struct pool *encode_pool;  /* large batches of ingest and embeddings */
+    struct pool *scan_pool;    /* single scans of large indexes */
+    struct pool *tuner_pool;   /* idle priority: training, re-embedding */
+    struct picture_gate *gate; /* large pictures take turns */
     struct encoder_registry encoders;
 
     pthread_rwlock_t registry;       /* over the following */
@@ -138,6 +143,8 @@ void collection_policy(struct collection *c, struct train_policy *out);
 enum err collection_new(struct collection **out, struct engine *engine,
     int64_t id, const char *name, int64_t created_ms,
     struct settings_fixed *fixed, const char *patched) NODISCARD;
+/* Does its encoder read pictures? */
+bool collection_reads_images(const struct collection *c);
 /* Put it into the registry, which takes the reference. */
 enum err collection_register(struct collection *c) NODISCARD;
 /* Take it out; gives the registry's reference to the caller. */

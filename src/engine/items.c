@@ -9,6 +9,7 @@
 #include "store/pairs.h"
 #include "engine/ingest.h"
 #include "engine/internal.h"
+#include "engine/pictures.h"
 
 #define DELETE_CHUNK 500 /* items removed in one transaction */
 #define PATCH_TRIES 20
@@ -120,6 +121,19 @@ add_vector(struct collection *c, const struct snapshot *live,
     return OK;
 }
 
+/* The facts of its picture. */
+static enum err
+add_picture(struct db *db, struct arena *arena, int64_t item,
+    struct engine_item_view *view)
+{
+    struct image_row row;
+    enum err err = images_get(db, item, false, arena, &row);
+    if (!err) {
+        picture_facts(&row, &view->image);
+    }
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
 static enum err
 missing(struct fault *fault, const char *pointer, const char *id)
 {
@@ -140,15 +154,19 @@ engine_item_get(struct engine *engine, const char *collection, const char *id,
     struct snapshot *live = collection_live(c);
     struct db *db = NULL;
     struct item_row row;
+    struct engine_item_view view = {.id = NULL};
     err = store_read_begin(engine->store, &db);
     if (!err) {
         err =
             items_get(db, c->id, store_text_of(id), ITEM_WANT_ALL, arena, &row);
+        if (!err) {
+            err = add_picture(db, arena, row.item, &view);
+        }
         store_read_end(engine->store, db);
     }
-    struct engine_item_view view = {.id = NULL};
     if (!err) {
         view = (struct engine_item_view){.id = row.ext_id.s,
+            .image = view.image,
             .title = text_of(row.title),
             .text = text_of(row.text),
             .metadata_json = row.metadata.s ? row.metadata.s : "{}",
@@ -582,6 +600,7 @@ engine_items_delete(struct engine *engine, const char *collection,
 
 struct page {
     struct collection *c;
+    struct db *db;
     const struct snapshot *live;
     struct arena *arena;
     bool with_vector;
@@ -622,9 +641,10 @@ page_row(void *arg, const struct item_row *row)
     if (!ok) {
         return ERR_NOMEM;
     }
-    enum err err = page->with_vector
-                       ? add_vector(page->c, page->live, page->arena, &view)
-                       : OK;
+    enum err err = add_picture(page->db, page->arena, row->item, &view);
+    if (!err && page->with_vector) {
+        err = add_vector(page->c, page->live, page->arena, &view);
+    }
     if (!err) {
         page->items[page->n++] = view;
         page->last_item = row->item;
@@ -739,6 +759,7 @@ engine_items_list(struct engine *engine, const char *collection,
     struct db *db = NULL;
     if (!err) {
         err = store_read_begin(engine->store, &db);
+        page.db = db;
     }
     if (!err && filter_json) {
         err = items_get_many(

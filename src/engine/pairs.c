@@ -166,6 +166,11 @@ check_side(struct pair_batch *b, const struct engine_side *side,
         return err;
     }
     json_pointer(inner, at, "text");
+    if (collection_reads_images(b->c)) {
+        return fault_set(fault, ERR_INVALID, inner,
+            "this collection's encoder reads pictures: a side of a pair is the "
+            "id of an item");
+    }
     if (side->text.len == 0) {
         return fault_set(fault, ERR_INVALID, inner, "the text is empty");
     }
@@ -816,6 +821,11 @@ engine_feedback(struct engine *engine, const char *collection,
     if (err == ERR_NOT_FOUND || (!err && seen.collection != c->id)) {
         err = fault_set(fault, ERR_NOT_FOUND, "/search_id",
             "this answer is not remembered any more, or was never given");
+    }
+    if (!err && seen.by_image) {
+        err = fault_set(fault, ERR_INVALID, "/search_id",
+            "the query of this answer was a picture: store the picture as an "
+            "item first, and search by its id");
     }
     if (!err) {
         err = check_pick(c, &seen, item_id, fault);

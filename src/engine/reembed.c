@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/failpoint.h"
 #include "engine/internal.h"
+#include "engine/pictures.h"
 
 #define BATCH_ITEMS 512
 #define BATCH_BYTES ((size_t)4 << 20) /* of documents */
@@ -187,7 +188,10 @@ struct batch {
     struct snapshot *shadow;
     struct arena arena; /* ids */
     struct buf documents;
-    size_t n;
+    uint8_t *pixels; /* [max, side, side, channels]; NULL: it reads text */
+    uint32_t side, channels;
+    struct image images[BATCH_ITEMS];
+    size_t n, max;
     int64_t items[BATCH_ITEMS];
     const char *ids[BATCH_ITEMS];
     uint8_t hashes[BATCH_ITEMS][ITEM_HASH_BYTES];
@@ -213,10 +217,12 @@ take_row(void *arg, const struct item_row *row)
         return ERR_NOMEM;
     }
     b->doc_at[b->n] = b->documents.len;
-    enum err err =
-        document_render(b->c->template, title, text, metadata, &b->documents);
-    if (err) {
-        return err;
+    if (!b->pixels) {
+        enum err err = document_render(
+            b->c->template, title, text, metadata, &b->documents);
+        if (err) {
+            return err;
+        }
     }
     b->items[b->n] = row->item;
     memcpy(b->hashes[b->n], row->content_hash, ITEM_HASH_BYTES);
@@ -228,24 +234,30 @@ take_row(void *arg, const struct item_row *row)
 
 /* The next missing items after *after. */
 static enum err
-collect(struct batch *b, int64_t after)
+collect(struct batch *b, int64_t after, struct pool *pool)
 {
     struct db *db;
     arena_release(&b->arena);
     arena_init(&b->arena, SMALL_ARENA_BYTES);
     buf_clear(&b->documents);
     b->n = 0;
-    unsigned want = ITEM_WANT_TITLE | ITEM_WANT_TEXT;
-    if (document_uses_metadata(b->c->template)) {
+    unsigned want = b->pixels ? 0 : ITEM_WANT_TITLE | ITEM_WANT_TEXT;
+    if (!b->pixels && document_uses_metadata(b->c->template)) {
         want |= ITEM_WANT_METADATA;
     }
     enum err err = store_read_begin(b->c->engine->store, &db);
     if (!err) {
         err = vectors_walk_missing(
-            db, b->shadow->index->space, after, BATCH_ITEMS, want, take_row, b);
+            db, b->shadow->index->space, after, b->max, want, take_row, b);
+        err = err == ERR_TOO_LARGE ? OK : err;
+        /* Of the same moment as the hashes. */
+        if (!err && b->pixels) {
+            err = pictures_load_from(b->c, db, b->items, b->n, b->side,
+                b->channels, pool, b->pixels, b->images);
+        }
         store_read_end(b->c->engine->store, db);
     }
-    return err == ERR_TOO_LARGE ? OK : err;
+    return err;
 }
 
 static enum err
@@ -299,6 +311,12 @@ encode_batch(struct batch *b, struct pool *pool)
         return ERR_CONFLICT; /* no one but the client can embed these */
     }
     for (size_t i = 0; i < b->n; i++) {
+        if (b->pixels) {
+            struct image *image = &b->images[i];
+            b->inputs[i] =
+                (struct encoder_input){.image = image->pixels ? image : NULL};
+            continue;
+        }
         size_t len = b->doc_at[i + 1] - b->doc_at[i];
         b->inputs[i] = (struct encoder_input){
             .text = len ? b->documents.data + b->doc_at[i] : "", .len = len};
@@ -346,7 +364,7 @@ backfill(struct batch *b, const struct reembed_options *options)
         if (!is_shadow(b->c, b->shadow)) {
             return ERR_CONFLICT;
         }
-        err = collect(b, after);
+        err = collect(b, after, options->pool);
         if (!err && b->n == 0 && after == 0) {
             break; /* a walk from the start found nothing */
         }
@@ -386,6 +404,26 @@ backfill(struct batch *b, const struct reembed_options *options)
     return err;
 }
 
+/* Room for the pictures of a batch, where the encoder reads them. */
+static enum err
+prepare_pictures(struct batch *b)
+{
+    const struct encoder *encoder = encoder_ref_get(b->shadow->encoder);
+    b->max = BATCH_ITEMS;
+    if (!encoder || encoder_reads(encoder) != ENCODER_READS_IMAGE) {
+        return OK;
+    }
+    b->side = encoder_image_side(encoder);
+    b->channels = encoder_image_channels(encoder);
+    b->max = MIN(pictures_in_block(b->side, b->channels), (size_t)BATCH_ITEMS);
+    b->pixels = mem_alloc(b->max, (size_t)b->side * b->side * b->channels);
+    if (!b->pixels) {
+        return ERR_NOMEM;
+    }
+    /* Nobody but the client can embed what is not kept. */
+    return b->c->fixed.vector_only ? ERR_CONFLICT : OK;
+}
+
 enum err
 reembed_run(struct collection *c, struct snapshot *shadow,
     const struct reembed_options *options)
@@ -400,7 +438,7 @@ reembed_run(struct collection *c, struct snapshot *shadow,
     buf_init(&b->documents, SIZE_MAX / 2);
     b->vectors =
         mem_alloc_aligned(BATCH_ITEMS * c->fixed.dims, sizeof(*b->vectors));
-    enum err err = b->vectors ? OK : ERR_NOMEM;
+    enum err err = b->vectors ? prepare_pictures(b) : ERR_NOMEM;
     if (!err && !is_shadow(c, shadow)) {
         err = ERR_CONFLICT;
     }
@@ -411,6 +449,7 @@ reembed_run(struct collection *c, struct snapshot *shadow,
         err = backfill(b, options);
     }
     mem_free(b->vectors);
+    mem_free(b->pixels);
     buf_release(&b->documents);
     arena_release(&b->arena);
     mem_free(b);

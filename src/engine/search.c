@@ -7,6 +7,7 @@
 #include "kern/kern.h"
 #include "engine/impressions.h"
 #include "engine/internal.h"
+#include "engine/pictures.h"
 
 /* One query on its way. */
 struct task {
@@ -44,12 +45,13 @@ now_ms(void)
 static enum err
 check_query(const struct engine_query *q, struct fault *fault)
 {
-    int kinds = (q->text.s != NULL) + (q->vector != NULL) + (q->id != NULL) +
+    int kinds = (q->text.s != NULL) + (q->image.bytes != NULL) +
+                (q->vector != NULL) + (q->id != NULL) +
                 (q->n_positive + q->n_negative > 0);
     if (kinds != 1) {
         return fault_set(fault, ERR_INVALID, "",
-            "a query has exactly one of \"text\", \"vector\", \"id\", "
-            "\"examples\"; this one has %d",
+            "a query has exactly one of \"text\", \"image\", \"vector\", "
+            "\"id\", \"examples\"; this one has %d",
             kinds);
     }
     if (q->k < 1 || q->k > ENGINE_K_MAX) {
@@ -85,6 +87,11 @@ from_text(struct run *run, struct task *t)
             "this collection has no encoder of its own: query by \"vector\", "
             "\"id\" or \"examples\"");
     }
+    if (encoder_reads(encoder) == ENCODER_READS_IMAGE) {
+        return fault_set(t->fault, ERR_INVALID, "/text",
+            "this collection's encoder reads pictures: query by \"image\", "
+            "\"id\", \"vector\" or \"examples\"");
+    }
     if (q->text.len > run->engine->text_bytes_max) {
         return fault_set(t->fault, ERR_TOO_LARGE, "/text",
             "the text has %zu bytes, the limit is %zu", q->text.len,
@@ -111,6 +118,43 @@ from_text(struct run *run, struct task *t)
     t->answer->n_tokens_full = info.n_tokens_full;
     run->engine->totals.texts_encoded++;
     return OK;
+}
+
+static enum err
+from_image(struct run *run, struct task *t)
+{
+    const struct encoder *encoder = encoder_ref_get(run->live->encoder);
+    if (!encoder || encoder_reads(encoder) != ENCODER_READS_IMAGE) {
+        return fault_set(t->fault, ERR_INVALID, "/image",
+            "this collection's encoder does not read pictures: query by "
+            "%s\"vector\", \"id\" or \"examples\"",
+            encoder ? "\"text\", " : "");
+    }
+    uint32_t side = encoder_image_side(encoder);
+    uint32_t channels = encoder_image_channels(encoder);
+    struct picture picture = {
+        .bytes = t->query->image.bytes, .n = t->query->image.n};
+    picture.out = arena_alloc(run->arena, (size_t)side * side, channels);
+    if (!picture.out) {
+        return ERR_NOMEM;
+    }
+    pictures_decode(run->engine, &picture, 1, side, channels, true, NULL);
+    if (picture.fault.err) {
+        return fault_set(
+            t->fault, picture.fault.err, "/image", "%s", picture.fault.detail);
+    }
+    struct image image = {.width = side,
+        .height = side,
+        .channels = channels,
+        .pixels = picture.out};
+    struct encoder_input input = {.image = &image};
+    struct encoder_info info = {.empty = false};
+    enum err err = encoder_encode(encoder, &input, 1, t->vector, &info, NULL);
+    if (!err && info.empty) {
+        err = fault_set(t->fault, ERR_INVALID, "/image",
+            "the encoder sees nothing in the picture");
+    }
+    return err;
 }
 
 static enum err
@@ -189,7 +233,7 @@ from_items(struct run *run, struct task *t)
     }
     if (!err && !normalize(t->vector, run->dims)) {
         err = fault_set(t->fault, ERR_INVALID, q->id ? "/id" : "/examples",
-            q->id ? "the item has no word or number to search for"
+            q->id ? "the item has nothing to search for: no word, no picture"
                   : "the examples cancel each other out");
     }
     return err;
@@ -252,6 +296,8 @@ prepare(struct run *run, struct task *t)
     }
     if (q->text.s) {
         err = from_text(run, t);
+    } else if (q->image.bytes) {
+        err = from_image(run, t);
     } else if (q->vector) {
         err = from_vector(run, t);
     } else {
@@ -440,6 +486,7 @@ finish(
         struct impression seen = {.collection = run->c->id,
             .text = t->query->text,
             .id = t->query->id,
+            .by_image = t->query->image.bytes != NULL,
             .items = t->items,
             .n_items = a->n_hits};
         impressions_add(run->engine->impressions, &seen, a->search_id);

@@ -10,10 +10,50 @@
 #define DESCRIPTION_BYTES_MAX 4096
 #define POLICY_MAX INT64_C(1000000000)
 
-static const char *const all_keys[] = {
-    "encoder", "dims", "template", "encoder_config", "description", "train"};
+static const char *const all_keys[] = {"encoder", "dims", "template",
+    "encoder_config", "images", "description", "train"};
 static const char *const train_keys[] = {"every_pairs", "every_seconds",
     "min_pairs", "min_groups", "budget_seconds", "options"};
+
+/* The families on offer. */
+static const struct {
+    const char *name;
+    enum settings_reads reads;
+} families[] = {{"static", SETTINGS_READS_TEXT},
+    {"vision", SETTINGS_READS_IMAGE},
+    {SETTINGS_EXTERNAL, SETTINGS_READS_NOTHING}};
+
+const char *const settings_reads_names[3] = {"text", "image", "nothing"};
+
+enum settings_reads
+settings_family_reads(const char *family)
+{
+    for (size_t i = 0; i < ARRAY_LEN(families); i++) {
+        if (strcmp(families[i].name, family) == 0) {
+            return families[i].reads;
+        }
+    }
+    return SETTINGS_READS_NOTHING;
+}
+
+enum settings_reads
+settings_reads(const struct settings_fixed *fixed)
+{
+    return settings_family_reads(fixed->encoder);
+}
+
+static enum err
+check_family(const char *family, struct fault *fault)
+{
+    for (size_t i = 0; i < ARRAY_LEN(families); i++) {
+        if (strcmp(families[i].name, family) == 0) {
+            return OK;
+        }
+    }
+    return fault_set(fault, ERR_INVALID, "/encoder",
+        "\"%.60s\" is none of \"static\", \"vision\", \"%s\"", family,
+        SETTINGS_EXTERNAL);
+}
 
 void
 settings_fixed_release(struct settings_fixed *fixed)
@@ -106,7 +146,7 @@ merge_config(const struct json *given, const char *base, int64_t dims,
 
 /* Make the encoder that proves the settings, and take its complete ones. */
 static enum err
-complete_static(struct settings_fixed *out, const struct json *given,
+complete_own(struct settings_fixed *out, const struct json *given,
     const struct settings_fixed *base, int64_t dims, struct encoder **encoder,
     struct fault *fault)
 {
@@ -164,6 +204,38 @@ complete_external(struct settings_fixed *out, const struct json *given,
     return out->config_json ? OK : ERR_NOMEM;
 }
 
+/* "images" and "template" against what the encoder reads. */
+static enum err
+read_images(const struct json *root, const char *family,
+    struct settings_fixed *out, struct fault *fault)
+{
+    bool pictures = settings_family_reads(family) == SETTINGS_READS_IMAGE;
+    const char *images = out->vector_only ? "vector" : "keep";
+    enum err err =
+        json_get_str(root, "", "images", JSON_OPTIONAL, &images, NULL, fault);
+    if (err) {
+        return err;
+    }
+    if (pictures && json_find(root, "template")) {
+        return fault_set(fault, ERR_INVALID, "/template",
+            "the encoder \"%s\" reads pictures: there is no text to make by a "
+            "template",
+            family);
+    }
+    out->vector_only = strcmp(images, "vector") == 0;
+    if (!out->vector_only && strcmp(images, "keep") != 0) {
+        return fault_set(
+            fault, ERR_INVALID, "/images", "images is \"keep\" or \"vector\"");
+    }
+    if (out->vector_only && !pictures) {
+        return fault_set(fault, ERR_INVALID, "/images",
+            "the encoder \"%s\" makes no vector of a picture: its bytes are "
+            "kept",
+            family);
+    }
+    return OK;
+}
+
 enum err
 settings_fixed_parse(const char *text, const struct settings_fixed *base,
     struct settings_fixed *out, struct encoder **encoder, struct fault *fault)
@@ -201,14 +273,15 @@ settings_fixed_parse(const char *text, const struct settings_fixed *base,
             document_template_free(check);
         }
     }
-    if (!err && strcmp(family, "static") != 0 &&
-        strcmp(family, SETTINGS_EXTERNAL) != 0) {
-        err = fault_set(fault, ERR_INVALID, "/encoder",
-            "\"%.60s\" is neither \"static\" nor \"%s\"", family,
-            SETTINGS_EXTERNAL);
+    if (!err) {
+        err = check_family(family, fault);
     }
     if (base && strcmp(family, base->encoder) != 0) {
         base = NULL; /* another family's settings say nothing */
+    }
+    made.vector_only = base && base->vector_only;
+    if (!err) {
+        err = read_images(root, family, &made, fault);
     }
     if (!err) {
         made.encoder = mem_strdup(family);
@@ -218,7 +291,7 @@ settings_fixed_parse(const char *text, const struct settings_fixed *base,
     if (!err && strcmp(family, SETTINGS_EXTERNAL) == 0) {
         err = complete_external(&made, config, base, dims, fault);
     } else if (!err) {
-        err = complete_static(&made, config, base, dims, &enc, fault);
+        err = complete_own(&made, config, base, dims, &enc, fault);
     }
     json_free(root);
     if (err) {
@@ -235,11 +308,15 @@ settings_fixed_write(const struct settings_fixed *fixed, struct buf *out)
 {
     buf_add_str(out, "{\"encoder\":");
     buf_json_cstr(out, fixed->encoder);
-    buf_printf(out, ",\"dims\":%zu,\"template\":", fixed->dims);
-    buf_json_cstr(out, fixed->template_text);
+    buf_printf(out, ",\"dims\":%zu", fixed->dims);
+    if (settings_reads(fixed) != SETTINGS_READS_IMAGE) {
+        buf_add_str(out, ",\"template\":");
+        buf_json_cstr(out, fixed->template_text);
+    }
     buf_add_str(out, ",\"encoder_config\":");
     buf_add_str(out, fixed->config_json);
-    buf_add_char(out, '}');
+    buf_printf(
+        out, ",\"images\":\"%s\"}", fixed->vector_only ? "vector" : "keep");
 }
 
 enum err
@@ -250,7 +327,8 @@ settings_fixed_read(const char *text, size_t len, struct settings_fixed *out)
     if (err) {
         return ERR_CORRUPT;
     }
-    const char *family, *template_text;
+    const char *family, *template_text = DOCUMENT_TEMPLATE_DEFAULT;
+    const char *images = "keep"; /* not there before schema version 2 */
     const struct json *config;
     int64_t dims;
     struct settings_fixed made = {.dims = 0};
@@ -258,7 +336,8 @@ settings_fixed_read(const char *text, size_t len, struct settings_fixed *out)
     buf_init(&dump, SETTINGS_BYTES_MAX);
     if (json_get_str(root, "", "encoder", JSON_REQUIRED, &family, NULL, NULL) ||
         json_get_str(
-            root, "", "template", JSON_REQUIRED, &template_text, NULL, NULL) ||
+            root, "", "template", JSON_OPTIONAL, &template_text, NULL, NULL) ||
+        json_get_str(root, "", "images", JSON_OPTIONAL, &images, NULL, NULL) ||
         json_get_i64(root, "", "dims", JSON_REQUIRED, 1, ENCODER_DIMS_MAX,
             &dims, NULL) ||
         json_get_object(
@@ -270,6 +349,7 @@ settings_fixed_read(const char *text, size_t len, struct settings_fixed *out)
         made.template_text = mem_strdup(template_text);
         made.config_json = mem_strdup(dump.data ? dump.data : "{}");
         made.dims = (size_t)dims;
+        made.vector_only = strcmp(images, "vector") == 0;
         if (!made.encoder || !made.template_text || !made.config_json) {
             settings_fixed_release(&made);
             err = ERR_NOMEM;
@@ -310,6 +390,7 @@ settings_fixed_equal(
 {
     return strcmp(a->encoder, b->encoder) == 0 && a->dims == b->dims &&
            strcmp(a->template_text, b->template_text) == 0 &&
+           a->vector_only == b->vector_only &&
            same_json(a->config_json, b->config_json);
 }
 

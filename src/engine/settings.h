@@ -3,10 +3,14 @@
  * may be patched.
  *
  *   fixed    {"encoder": "static", "dims": 512, "template": "...",
- *             "encoder_config": {...}}    encoder_config complete
+ *             "encoder_config": {...},    complete
+             "images": "keep"}           or "vector"
  *   patched  {"description": "...", "train": {"every_pairs": 0,
  *             "every_seconds": 0, "min_pairs": 200, "min_groups": 50,
  *             "budget_seconds": 0, "options": {...}}}
+ *
+ * A collection whose encoder reads pictures has no template: what is embedded
+ * is the picture. Only it may keep the vectors of its pictures alone.
  */
 #ifndef ENGINE_SETTINGS_H
 #define ENGINE_SETTINGS_H
@@ -21,6 +25,14 @@
 #define SETTINGS_BYTES_MAX 65536
 #define SETTINGS_EXTERNAL "external"
 #define SETTINGS_EXTERNAL_DIMS 512
+
+/* What is embedded of an item. */
+enum settings_reads {
+    SETTINGS_READS_TEXT,
+    SETTINGS_READS_IMAGE,
+    SETTINGS_READS_NOTHING /* external */
+};
+extern const char *const settings_reads_names[3];
 
 /* When a collection trains itself, and what a round needs. */
 struct train_policy {
@@ -37,8 +49,13 @@ struct settings_fixed {
     size_t dims;
     char *template_text;
     char *config_json; /* of the encoder; "{}" when external */
+    bool vector_only;  /* the bytes of pictures are not kept */
 };
 void settings_fixed_release(struct settings_fixed *fixed);
+
+/* Of an encoder's name; SETTINGS_READS_NOTHING for an unknown one. */
+enum settings_reads settings_family_reads(const char *family);
+enum settings_reads settings_reads(const struct settings_fixed *fixed);
 
 /*
  * settings_fixed_parse - check the fixed part of a PUT body and complete it.

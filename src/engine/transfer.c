@@ -32,6 +32,9 @@ struct export
     struct buf *chunk;
     struct db *db;
     float *vector;
+    struct arena arena; /* a picture's bytes */
+    struct buf rest;    /* of a line that did not fit into a piece */
+    size_t rest_at;
 };
 
 static void
@@ -40,6 +43,8 @@ free_export(void *state)
     struct export *e = state;
     collection_unref(e->c);
     mem_free(e->vector);
+    arena_release(&e->arena);
+    buf_release(&e->rest);
     mem_free(e);
 }
 
@@ -52,11 +57,44 @@ write_text(struct buf *out, const char *name, struct store_text t)
     }
 }
 
+/* "image" of an item, if it has one that is kept. */
+static enum err
+write_image(struct export *e, int64_t item, struct buf *out)
+{
+    struct image_row row;
+    arena_release(&e->arena);
+    arena_init(&e->arena, IMAGE_STORED_BYTES_MAX + SMALL_ARENA_BYTES);
+    enum err err = images_get(e->db, item, true, &e->arena, &row);
+    if (!err && row.bytes.s) {
+        buf_add_str(out, ",\"image\":\"");
+        base64_encode(out, row.bytes.s, row.bytes.len);
+        buf_add_char(out, '"');
+    }
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
+/* Move what waits into the piece, as far as it has room. */
+static enum err
+drain_rest(struct export *e, struct buf *chunk)
+{
+    size_t room =
+        chunk->len < STREAM_PIECE_BYTES ? STREAM_PIECE_BYTES - chunk->len : 0;
+    size_t n = MIN(room, e->rest.len - e->rest_at);
+    buf_add(chunk, e->rest.data + e->rest_at, n);
+    e->rest_at += n;
+    if (e->rest_at == e->rest.len) {
+        buf_release(&e->rest);
+        buf_init(&e->rest, 2 * TRANSFER_LINE_BYTES_MAX);
+        e->rest_at = 0;
+    }
+    return buf_status(chunk);
+}
+
 static enum err
 write_item(void *arg, const struct item_row *row)
 {
     struct export *e = arg;
-    struct buf *out = e->chunk;
+    struct buf *out = e->options.no_images ? e->chunk : &e->rest;
     buf_add_str(out, "{\"item\":{\"id\":");
     buf_json_string(out, row->ext_id.s, row->ext_id.len);
     write_text(out, "title", row->title);
@@ -66,8 +104,8 @@ write_item(void *arg, const struct item_row *row)
         buf_add(out, row->metadata.s, row->metadata.len);
     }
     bool found = false;
-    enum err err = OK;
-    if (e->options.vectors) {
+    enum err err = e->options.no_images ? OK : write_image(e, row->item, out);
+    if (!err && e->options.vectors) {
         err = vectors_get(
             e->db, e->space, &row->item, 1, (int)e->dims, e->vector, &found);
     }
@@ -79,11 +117,15 @@ write_item(void *arg, const struct item_row *row)
     buf_add_str(out, "}}\n");
     e->last = row->item;
     e->n++;
+    err = err ? err : buf_status(out);
+    if (!err && out == &e->rest) {
+        err = drain_rest(e, e->chunk);
+    }
     if (err) {
-        return err;
+        return err == ERR_TOO_LARGE ? ERR_INTERNAL : err;
     }
     /* Not an error: the piece is long enough. */
-    return out->len >= STREAM_PIECE_BYTES ? ERR_TOO_LARGE : buf_status(out);
+    return e->chunk->len >= STREAM_PIECE_BYTES ? ERR_TOO_LARGE : OK;
 }
 
 static void
@@ -144,6 +186,9 @@ next_of_export(void *state, struct buf *chunk, bool *end, struct fault *fault)
     enum err err = OK;
     e->chunk = chunk;
     *end = false;
+    if (e->rest.len) {
+        return drain_rest(e, chunk);
+    }
     if (e->phase == PHASE_HEAD) {
         write_head(e);
         e->phase = e->options.items ? PHASE_ITEMS : PHASE_PAIRS;
@@ -174,7 +219,7 @@ next_of_export(void *state, struct buf *chunk, bool *end, struct fault *fault)
             e->last = 0;
         }
     }
-    *end = e->phase == PHASE_END;
+    *end = e->phase == PHASE_END && e->rest.len == 0;
     return err;
 }
 
@@ -194,6 +239,8 @@ engine_export_new(struct engine_stream **out, struct engine *engine,
         return fault_of(fault, ERR_NOMEM, "exporting");
     }
     struct snapshot *live = collection_live(c);
+    arena_init(&e->arena, SMALL_ARENA_BYTES);
+    buf_init(&e->rest, 2 * TRANSFER_LINE_BYTES_MAX);
     e->engine = engine;
     e->c = c;
     e->options = *options;
@@ -219,6 +266,7 @@ struct transfer_line {
     struct buf metadata;
     float *vector;
     size_t dims;
+    uint8_t *image; /* decoded from base64 */
     struct engine_item item;
     struct engine_pair pair;
     struct engine_side negatives[ENGINE_NEGATIVES_MAX];
@@ -250,6 +298,7 @@ transfer_line_free(struct transfer_line *t)
         json_free(t->tree);
         buf_release(&t->metadata);
         mem_free(t->vector);
+        mem_free(t->image);
         collection_unref(t->c);
         mem_free(t);
     }
@@ -320,6 +369,32 @@ read_vector(
 }
 
 static enum err
+read_image(
+    struct transfer_line *t, const struct json *object, struct fault *fault)
+{
+    const char *text = NULL;
+    size_t len = 0, n = 0;
+    mem_free(t->image);
+    t->image = NULL;
+    enum err err = json_get_str(
+        object, "/item", "image", JSON_OPTIONAL, &text, &len, fault);
+    if (err || !text) {
+        return err;
+    }
+    size_t max = len / 4 * 3 + 3;
+    t->image = mem_alloc(max, 1);
+    if (!t->image) {
+        return ERR_NOMEM;
+    }
+    err = base64_decode(text, len, t->image, max, &n);
+    if (err) {
+        return fault_set(fault, ERR_INVALID, "/item/image", "not base64");
+    }
+    t->item.image = (struct engine_image){.bytes = t->image, .n = n};
+    return OK;
+}
+
+static enum err
 get_text(const struct json *object, const char *at, const char *key,
     struct engine_text *out, struct fault *fault)
 {
@@ -332,7 +407,7 @@ read_item(
     struct transfer_line *t, const struct json *object, struct fault *fault)
 {
     static const char *const keys[] = {
-        "id", "title", "text", "metadata", "vector"};
+        "id", "title", "text", "metadata", "image", "vector"};
     const struct json *metadata = NULL;
     t->item = (struct engine_item){.id = NULL};
     enum err err =
@@ -357,6 +432,9 @@ read_item(
         err = buf_status(&t->metadata);
         t->item.metadata =
             (struct engine_text){.s = t->metadata.data, .len = t->metadata.len};
+    }
+    if (!err) {
+        err = read_image(t, object, fault);
     }
     return err ? err : read_vector(t, object, fault);
 }

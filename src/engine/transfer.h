@@ -4,7 +4,8 @@
  *   {"kindred_export": 1, "collection": "docs", "fingerprint": "...",
  *    "settings": {...}}                                       first
  *   {"item": {"id": "...", "title": "...", "text": "...",
- *             "metadata": {...}, "vector": "<base64 of f32, little-endian>"}}
+ *             "metadata": {...}, "image": "<base64 of the file>",
+ *             "vector": "<base64 of f32, little-endian>"}}
  *   {"pair": {"anchor": {...}, "positive": {...}, "negatives": [...],
  *             "weight": 1, "group": "..."}}
  *
@@ -18,7 +19,8 @@
 #include "engine/engine.h"
 
 #define TRANSFER_VERSION 1
-#define TRANSFER_LINE_BYTES_MAX ((size_t)16 << 20)
+/* A picture of 48 MiB in base64, and the rest of its item. */
+#define TRANSFER_LINE_BYTES_MAX ((size_t)72 << 20)
 
 struct collection;
 struct transfer_line;
