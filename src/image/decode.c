@@ -94,6 +94,12 @@ check_size(const struct decode_file *file, uint64_t pixels_max)
             " pixels; the limit is %" PRIu64,
             w, h, w * h, pixels_max);
     }
+    if (file->header.bytes_least > file->n) {
+        return fault_set(file->fault, ERR_INVALID, "",
+            "the header says %" PRIu64 " x %" PRIu64 " pixels, which a file "
+            "of %zu bytes cannot hold: truncated, or made to mislead",
+            w, h, file->n);
+    }
     return OK;
 }
 

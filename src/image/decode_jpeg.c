@@ -209,29 +209,23 @@ read_header(struct reader *reader)
 }
 
 /*
- * The least a file must hold: in a scan of all components, Huffman coded and
- * sequential, a block has two codes at least (DC, end of block) of one bit.
+ * In a scan of all components, Huffman coded and sequential, a block has two
+ * codes at least (DC, end of block) of one bit. Of several scans nothing is
+ * known.
  */
-static enum err
-check_promise(struct reader *reader)
+static uint64_t
+bytes_least(const struct jpeg_decompress_struct *jpeg)
 {
-    const struct jpeg_decompress_struct *jpeg = &reader->jpeg;
     uint64_t n_blocks = 0;
 
     if (jpeg->progressive_mode || jpeg->comps_in_scan != jpeg->num_components) {
-        return OK;
+        return 0;
     }
     for (int i = 0; i < jpeg->num_components; i++) {
         n_blocks += (uint64_t)jpeg->comp_info[i].width_in_blocks *
                     jpeg->comp_info[i].height_in_blocks;
     }
-    if (n_blocks / 4 > reader->file->n) {
-        return fault_set(reader->file->fault, ERR_INVALID, "",
-            "the JPEG header says %u x %u pixels, which its %zu bytes cannot "
-            "hold: truncated or made to mislead",
-            jpeg->image_width, jpeg->image_height, reader->file->n);
-    }
-    return OK;
+    return n_blocks / 4;
 }
 
 static enum err
@@ -259,8 +253,9 @@ header_of(struct reader *reader, struct decode_header *out)
         .channels = (uint32_t)n,
         .orientation = orientation_of(reader->file->bytes, reader->file->n),
         .interlaced = jpeg->progressive_mode || jpeg->comps_in_scan != n,
+        .bytes_least = bytes_least(jpeg),
     };
-    return check_promise(reader);
+    return OK;
 }
 
 enum err

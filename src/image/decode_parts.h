@@ -17,6 +17,7 @@ struct decode_header {
     uint32_t channels;    /* of the result, 1 or 3 */
     uint32_t orientation; /* EXIF's, 1..8 */
     bool interlaced;      /* a JPEG of several scans, an interlaced PNG */
+    uint64_t bytes_least; /* a file of so many pixels has; 0: not known */
 };
 
 struct decode_file {

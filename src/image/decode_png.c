@@ -121,13 +121,11 @@ decode_png_inspect(struct decode_file *file)
     if (err != OK) {
         return err;
     }
-    /* No overflow: below 2^32 times 2^32 / 4. */
-    uint64_t row_bytes = (width * bits + 7) / 8;
-    if (row_bytes != 0 && height > data_bytes * DEFLATE_RATIO_MAX / row_bytes) {
-        return fault_set(file->fault, ERR_INVALID, "",
-            "the PNG header says %u x %u pixels, which its %zu bytes cannot "
-            "hold: truncated or made to mislead",
-            (unsigned)width, (unsigned)height, file->n);
+    /* Beside the other chunks, the pixels at the best ratio there is. */
+    uint64_t bytes_least = 0;
+    if (width <= IMAGE_SIDE_MAX && height <= IMAGE_SIDE_MAX) {
+        bytes_least = file->n - data_bytes +
+                      (width * bits + 7) / 8 * height / DEFLATE_RATIO_MAX;
     }
     file->header = (struct decode_header){
         .width = width,
@@ -135,6 +133,7 @@ decode_png_inspect(struct decode_file *file)
         .channels = colour == GREY || colour == GREY_ALPHA ? 1 : 3,
         .orientation = orientation,
         .interlaced = b[28] != 0,
+        .bytes_least = bytes_least,
     };
     return OK;
 }
