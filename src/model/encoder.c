@@ -119,6 +119,24 @@ encoder_family(const struct encoder *encoder)
     return encoder->family->name;
 }
 
+enum encoder_reads
+encoder_reads(const struct encoder *encoder)
+{
+    return encoder->family->reads;
+}
+
+uint32_t
+encoder_image_side(const struct encoder *encoder)
+{
+    return encoder->image_side;
+}
+
+uint32_t
+encoder_image_channels(const struct encoder *encoder)
+{
+    return encoder->image_channels;
+}
+
 size_t
 encoder_dims(const struct encoder *encoder)
 {

@@ -27,6 +27,7 @@ struct batch_plan {
     size_t next;         /* into slots */
     uint32_t *index;     /* [size] */
     struct known *known; /* [n_examples] sorted */
+    struct known *back;  /* the same with the sides exchanged; NULL: not yet */
     uint64_t *seen;      /* open addressing, keys of the batch */
     size_t n_seen;       /* a power of two */
     struct infonce_mask *masks;
@@ -189,6 +190,7 @@ batch_plan_free(struct batch_plan *plan)
     mem_free(plan->waiting);
     mem_free(plan->index);
     mem_free(plan->known);
+    mem_free(plan->back);
     mem_free(plan->seen);
     mem_free(plan->masks);
     mem_free(plan->columns);
@@ -312,15 +314,17 @@ lower_bound(const struct known *known, size_t n, uint64_t key)
     return low;
 }
 
-/* Mask the columns of a value, but for the row's own. */
+/* Mask the columns of a value, but for the row's own one (and, between views,
+   for the row itself). */
 static enum err
 mask_equal(struct batch_plan *plan, const struct known *columns, size_t M,
-    uint64_t value, size_t row, size_t *n_masks)
+    uint64_t value, size_t row, size_t own, size_t *n_masks)
 {
     enum err err = OK;
     for (size_t c = lower_bound(columns, M, value);
          c < M && columns[c].anchor == value && err == OK; c++) {
-        if (columns[c].positive != row)
+        if (columns[c].positive != own &&
+            (own == row || columns[c].positive != row))
             err = add_mask(plan, n_masks, row, columns[c].positive);
     }
     return err;
@@ -352,32 +356,128 @@ sort_columns(struct batch_plan *plan, const uint64_t *keys, size_t M)
     return OK;
 }
 
+/* Columns that a side of known connects with a text. */
+static enum err
+mask_known(struct batch_plan *plan, const struct known *known, uint64_t text,
+    size_t M, size_t row, size_t own, size_t *n_masks)
+{
+    uint64_t last = text;
+    enum err err = OK;
+
+    for (size_t k = lower_bound(known, plan->n_examples, text);
+         k < plan->n_examples && known[k].anchor == text && err == OK; k++) {
+        uint64_t other = known[k].positive;
+        if (other != last && other != text)
+            err = mask_equal(plan, plan->columns, M, other, row, own, n_masks);
+        last = other;
+    }
+    return err;
+}
+
+/* Masks of rows that are anchors, or positives when back is true; known is
+   sorted by that side. */
+static enum err
+mask_rows(struct batch_plan *plan, const uint32_t *index, size_t n, bool back,
+    const uint64_t *keys, size_t M, size_t *n_out)
+{
+    const struct known *known = back ? plan->back : plan->known;
+    size_t n_masks = 0;
+    enum err err = sort_columns(plan, keys, M);
+
+    for (size_t i = 0; i < n && err == OK; i++) {
+        const struct batch_example *e = &plan->examples[index[i]];
+        uint64_t own = back ? e->positive.key : e->anchor.key;
+        uint32_t component = component_of(plan, own);
+        if (component != NO_COMPONENT) { /* holds all that is known */
+            err = mask_equal(plan, plan->classes, M, component, i, i, &n_masks);
+            continue;
+        }
+        err = mask_equal(plan, plan->columns, M, own, i, i, &n_masks);
+        if (err == OK)
+            err = mask_known(plan, known, own, M, i, i, &n_masks);
+    }
+    *n_out = n_masks;
+    return err;
+}
+
 enum err
 batch_masks(struct batch_plan *plan, const uint32_t *index, size_t n,
     const uint64_t *keys, size_t M, const struct infonce_mask **out,
     size_t *n_out)
 {
-    size_t n_masks = 0;
-    enum err err = sort_columns(plan, keys, M);
+    enum err err = mask_rows(plan, index, n, false, keys, M, n_out);
+    *out = plan->masks;
+    return err;
+}
 
-    for (size_t i = 0; i < n && err == OK; i++) {
-        uint64_t anchor = plan->examples[index[i]].anchor.key;
-        uint32_t component = component_of(plan, anchor);
-        if (component != NO_COMPONENT) { /* holds all that is known */
-            err = mask_equal(plan, plan->classes, M, component, i, &n_masks);
+static enum err
+need_back(struct batch_plan *plan)
+{
+    if (plan->back != NULL)
+        return OK;
+    plan->back = mem_alloc(plan->n_examples, sizeof *plan->back);
+    if (plan->back == NULL)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < plan->n_examples; i++)
+        plan->back[i] = (struct known){.anchor = plan->known[i].positive,
+            .positive = plan->known[i].anchor};
+    qsort(plan->back, plan->n_examples, sizeof *plan->back, compare_known);
+    return OK;
+}
+
+enum err
+batch_masks_back(struct batch_plan *plan, const uint32_t *index, size_t n,
+    const uint64_t *keys, size_t M, const struct infonce_mask **out,
+    size_t *n_out)
+{
+    enum err err = need_back(plan);
+    if (err == OK)
+        err = mask_rows(plan, index, n, true, keys, M, n_out);
+    *out = plan->masks;
+    return err;
+}
+
+static int
+compare_masks(const void *a, const void *b)
+{
+    const struct infonce_mask *x = a, *y = b;
+    return (x->col > y->col) - (x->col < y->col);
+}
+
+enum err
+batch_masks_views(struct batch_plan *plan, size_t n, const uint64_t *keys,
+    size_t M, const struct infonce_mask **out, size_t *n_out)
+{
+    size_t n_masks = 0;
+    enum err err = need_back(plan);
+
+    if (err == OK)
+        err = sort_columns(plan, keys, M);
+    for (size_t i = 0; i < M && err == OK; i++) {
+        size_t own = i < n ? i + n : i < 2 * n ? i - n : i;
+        size_t start = n_masks;
+        uint32_t component = component_of(plan, keys[i]);
+        if (component != NO_COMPONENT) {
+            err =
+                mask_equal(plan, plan->classes, M, component, i, own, &n_masks);
             continue;
         }
-        err = mask_equal(plan, plan->columns, M, anchor, i, &n_masks);
-        uint64_t last = anchor;
-        for (size_t k = lower_bound(plan->known, plan->n_examples, anchor);
-             k < plan->n_examples && plan->known[k].anchor == anchor &&
-             err == OK;
-             k++) {
-            uint64_t positive = plan->known[k].positive;
-            if (positive != last && positive != anchor)
-                err = mask_equal(plan, plan->columns, M, positive, i, &n_masks);
-            last = positive;
+        err = mask_equal(plan, plan->columns, M, keys[i], i, own, &n_masks);
+        if (err == OK)
+            err = mask_known(plan, plan->known, keys[i], M, i, own, &n_masks);
+        if (err == OK)
+            err = mask_known(plan, plan->back, keys[i], M, i, own, &n_masks);
+        if (n_masks == start || err != OK)
+            continue;
+        /* a text may be reached from both sides */
+        qsort(plan->masks + start, n_masks - start, sizeof *plan->masks,
+            compare_masks);
+        size_t kept = start + 1;
+        for (size_t j = kept; j < n_masks; j++) {
+            if (plan->masks[j].col != plan->masks[kept - 1].col)
+                plan->masks[kept++] = plan->masks[j];
         }
+        n_masks = kept;
     }
     *out = plan->masks;
     *n_out = n_masks;

@@ -65,10 +65,28 @@ enum err batch_plan_next(
 /*
  * batch_masks - pairs (i, j) of a batch where key j is no negative of i.
  *
- *   keys   [M]  keys of the batch's positives, then its given negatives
+ *   keys   [M]  keys of the batch's positives, then of any negatives
  *   out    sorted by row; valid until the next call
  */
 enum err batch_masks(struct batch_plan *plan, const uint32_t *index, size_t n,
+    const uint64_t *keys, size_t M, const struct infonce_mask **out,
+    size_t *n_out) NODISCARD;
+
+/* The same the other way round: the rows are the batch's positives, and keys
+   begin with those of its anchors. Errors: ERR_NOMEM. */
+enum err batch_masks_back(struct batch_plan *plan, const uint32_t *index,
+    size_t n, const uint64_t *keys, size_t M, const struct infonce_mask **out,
+    size_t *n_out) NODISCARD;
+
+/*
+ * batch_masks_views - pairs (i, j) of views where neither is a negative of the
+ * other: texts that are equal or that pairs connect. Both (i, j) and (j, i)
+ * are listed, never a row with itself or with its own other side.
+ *
+ *   n          of the batch
+ *   keys  [M]  of its anchors, its positives, then of any negatives
+ */
+enum err batch_masks_views(struct batch_plan *plan, size_t n,
     const uint64_t *keys, size_t M, const struct infonce_mask **out,
     size_t *n_out) NODISCARD;
 

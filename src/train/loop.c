@@ -5,245 +5,328 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "train/views.h"
+#include "train/run.h"
 
 #define POINTS 200
 #define LOG_SCALE_MAX 4.60517019 /* ln 100: Radford et al. 2021, sec. 2.5 */
 #define LOG_SCALE_LR 0.01        /* peak, in units of ln(1 / tau) */
 #define NEGATIVES_A_BATCH 1024   /* given negatives that fit in a batch */
+#define PICTURES_A_PIECE 256     /* encoded at once, unless asked otherwise */
+#define COLLAPSED 0.1            /* a spread below it ... */
+#define COLLAPSED_POINTS 5       /* ... for so many points is a collapse */
 
-const char *const train_mechanism_names[TRAIN_MECHANISMS] = {
-    "in_batch", "momentum_queue", "memory_bank"};
-const char *const train_loss_names[TRAIN_LOSSES] = {
-    "infonce", "symmetric", "four_way", "nt_xent", "dcl", "supcon"};
-
-void
-train_options_default(struct train_options *options, enum train_pretext pretext,
-    enum train_mechanism mechanism, enum encoder_reads reads, uint32_t channels)
-{
-    (void)reads;
-    (void)channels;
-    *options = (struct train_options){.pretext = pretext,
-        .mechanism = mechanism,
-        .loss = TRAIN_SYMMETRIC,
-        .seed = 1,
-        .batch = 1024,
-        .epochs = 3,
-        .schedule = {.kind = SCHEDULE_COSINE, .lr = 0.03f, .warmup = 0.1f},
-        .temperature = 0.03f,
-        .learn_temperature = false,
-        .token_dropout = 0.1f,
-        .feature_dropout = 0.25f,
-        .group_share = 0.5f};
-    optimizer_options_default(&options->optimizer, OPTIMIZER_ADAMW);
-    options->optimizer.weight_decay = 0;
-    if (pretext == TRAIN_INSTANCES)
-        options->epochs = 1;
-}
-
-struct run {
-    struct encoder *encoder;
-    const struct batch_example *examples;
-    const struct train_options *options;
-    struct pool *pool;
-    struct batch_plan *plan;
-    struct encoder_tape *tape;
-    struct encoder_grads *grads;
-    struct optimizer *optimizer;
-    struct encoder_input *inputs; /* [2 B + N] anchors, positives, negatives */
-    uint64_t *keys;               /* [B + N] of positives and negatives */
-    float *weight;                /* [B] */
-    float *z, *dz;                /* [2 B + N, D] */
-    float *workspace;
-    size_t max_negatives; /* N */
-    struct rng rng;       /* views and noise */
-    double log_scale;     /* ln(1 / tau) */
-    double scale_m, scale_v;
-    /* sums since the last point */
-    double loss, accuracy, positive, negative;
-    size_t n_sum, n_pairs;
-};
+static const struct mechanism *const mechanisms[TRAIN_MECHANISMS] = {
+    &mechanism_in_batch, &mechanism_momentum_queue, &mechanism_memory_bank};
 
 static void
 run_release(struct run *r)
 {
+    if (r->mechanism != NULL)
+        r->mechanism->release(r);
     batch_plan_free(r->plan);
-    encoder_tape_free(r->tape);
+    inputs_free(r->inputs);
+    gradcache_free(r->cache);
     encoder_grads_free(r->grads);
     optimizer_free(r->optimizer);
-    mem_free(r->inputs);
-    mem_free(r->keys);
+    projection_free(r->head);
+    if (r->z != r->e) {
+        mem_free(r->z);
+        mem_free(r->dz);
+    }
+    mem_free(r->e);
+    mem_free(r->de);
+    mem_free(r->scratch);
     mem_free(r->weight);
-    mem_free(r->z);
-    mem_free(r->dz);
+    mem_free(r->labels);
     mem_free(r->workspace);
 }
 
-static enum err
-run_init(struct run *r, size_t n, size_t B, uint64_t *bytes)
+enum err
+run_reserve(struct run *r, size_t B, size_t M)
 {
-    const struct train_options *o = r->options;
-    size_t D = encoder_dims(r->encoder);
-    size_t n_params;
-    size_t N = 0;
-    enum err err;
+    size_t n = infonce_workspace_floats(B, M);
+    mem_free(r->workspace);
+    r->workspace = mem_alloc_aligned(n, sizeof *r->workspace);
+    r->bytes += n * sizeof(float);
+    return r->workspace == NULL ? ERR_NOMEM : OK;
+}
 
-    for (size_t i = 0; i < n; i++)
-        N = MAX(N, r->examples[i].n_negatives);
-    r->max_negatives = MIN(N * B, (size_t)NEGATIVES_A_BATCH);
-    size_t rows = 2 * B + r->max_negatives;
-    size_t M = B + r->max_negatives;
-    (void)encoder_params(r->encoder, &n_params);
-    err = batch_plan_new(&r->plan, r->examples, n, B, o->group_share, o->seed);
-    if (err == OK)
-        err = encoder_tape_new(&r->tape, r->encoder);
-    if (err == OK)
-        err = encoder_grads_new(&r->grads, r->encoder);
-    if (err == OK)
-        err = optimizer_new(&r->optimizer, n_params, &o->optimizer);
-    if (err != OK)
-        return err;
-    size_t scratch = infonce_workspace_floats(B, M);
-    r->inputs = mem_alloc(rows, sizeof *r->inputs);
-    r->keys = mem_alloc(M, sizeof *r->keys);
-    r->weight = mem_alloc(B, sizeof *r->weight);
-    r->z = mem_alloc_aligned(rows * D, sizeof *r->z);
-    r->dz = mem_alloc_aligned(rows * D, sizeof *r->dz);
-    r->workspace = mem_alloc_aligned(scratch, sizeof *r->workspace);
-    if (r->inputs == NULL || r->keys == NULL || r->weight == NULL ||
-        r->z == NULL || r->dz == NULL || r->workspace == NULL)
+/* Vectors and their gradients for n rows. */
+static enum err
+take_rows(struct run *r, size_t n)
+{
+    r->e = mem_alloc_aligned(n * r->D, sizeof *r->e);
+    r->de = mem_alloc_aligned(n * r->D, sizeof *r->de);
+    r->z = r->e;
+    r->dz = r->de;
+    if (r->head != NULL) {
+        r->z = mem_alloc_aligned(n * r->P, sizeof *r->z);
+        r->dz = mem_alloc_aligned(n * r->P, sizeof *r->dz);
+    }
+    r->scratch = mem_alloc_aligned(r->piece * r->D, sizeof *r->scratch);
+    r->weight = mem_alloc(r->B_max, sizeof *r->weight);
+    r->labels = mem_alloc(r->B_max, sizeof *r->labels);
+    r->bytes += (2 * n * (r->D + r->P) + r->piece * r->D) * sizeof(float);
+    if (r->e == NULL || r->de == NULL || r->z == NULL || r->dz == NULL ||
+        r->scratch == NULL || r->weight == NULL || r->labels == NULL)
         return ERR_NOMEM;
-    rng_seed_stream(&r->rng, o->seed, 1);
-    r->log_scale = log(1.0 / (double)o->temperature);
-    *bytes = (3 * n_params + 2 * rows * D + scratch) * sizeof(float);
     return OK;
 }
 
-/* Lay the batch out: anchors, then positives, then given negatives. Returns
-   how many keys there are. */
-static size_t
-fill_batch(struct run *r, const uint32_t *index, size_t n)
+static enum err
+run_init(struct run *r)
 {
-    size_t M = n;
-    for (size_t i = 0; i < n; i++) {
-        const struct batch_example *e = &r->examples[index[i]];
-        r->weight[i] = e->weight;
-        if (r->options->pretext == TRAIN_INSTANCES) {
-            struct view anchor, key;
-            views_text(e->anchor.input.text, e->anchor.input.len, &r->rng,
-                &anchor, &key);
-            r->inputs[i] =
-                (struct encoder_input){.text = anchor.text, .len = anchor.len};
-            r->inputs[n + i] =
-                (struct encoder_input){.text = key.text, .len = key.len};
-            r->keys[i] = e->anchor.key;
-            continue;
-        }
-        r->inputs[i] = e->anchor.input;
-        r->inputs[n + i] = e->positive.input;
-        r->keys[i] = e->positive.key;
+    const struct train_options *o = r->options;
+    size_t N = 0;
+    enum err err;
+
+    if (o->pretext == TRAIN_PAIRS) {
+        for (size_t i = 0; i < r->n_examples; i++)
+            N = MAX(N, r->examples[i].n_negatives);
     }
-    if (r->options->pretext == TRAIN_INSTANCES)
-        return M;
-    for (size_t i = 0; i < n; i++) {
-        const struct batch_example *e = &r->examples[index[i]];
-        for (size_t j = 0; j < e->n_negatives && M - n < r->max_negatives;
-             j++) {
-            r->inputs[n + M] = e->negatives[j].input;
-            r->keys[M++] = e->negatives[j].key;
-        }
-    }
-    return M;
+    r->max_negatives = MIN(N * r->B_max, (size_t)NEGATIVES_A_BATCH);
+    size_t rows = 2 * r->B_max + r->max_negatives;
+    r->piece = o->micro_batch;
+    if (r->piece == 0)
+        r->piece = encoder_reads(r->encoder) == ENCODER_READS_IMAGE
+                       ? PICTURES_A_PIECE
+                       : rows;
+    r->piece = MIN(r->piece, rows);
+    r->D = encoder_dims(r->encoder);
+    r->P = o->head_layers == 0 ? r->D : o->head_dims;
+    (void)encoder_params(r->encoder, &r->n_params);
+    rng_seed_stream(&r->rng, o->seed, 1);
+    r->log_scale = log(1.0 / (double)o->temperature);
+
+    err = batch_plan_new(&r->plan, r->examples, r->n_examples, r->B_max,
+        o->group_share, o->seed);
+    if (err == OK)
+        err = inputs_new(
+            &r->inputs, r->encoder, o, r->B_max, r->max_negatives, r->piece);
+    if (err == OK)
+        err = gradcache_new(&r->cache, r->encoder, r->piece, rows);
+    if (err == OK)
+        err = encoder_grads_new(&r->grads, r->encoder);
+    if (err == OK)
+        err = optimizer_new(&r->optimizer, r->n_params, &o->optimizer);
+    if (err == OK && o->head_layers > 0)
+        err = projection_new(
+            &r->head, o->head_layers, r->D, r->P, rows, o->seed, &o->optimizer);
+    if (err == OK)
+        err = take_rows(r, rows);
+    if (err != OK)
+        return err;
+    r->mechanism = mechanisms[o->mechanism];
+    err = r->mechanism->init(r);
+    r->bytes +=
+        (r->n_params + optimizer_state_floats(r->optimizer)) * sizeof(float) +
+        inputs_bytes(r->inputs) +
+        (r->head == NULL ? 0 : projection_bytes(r->head));
+    return err;
 }
 
 /* AdamW of one number: the log of the inverse temperature. */
 static void
-step_temperature(struct run *r, double gradient, double lr, size_t step)
+step_temperature(struct run *r, double gradient, double lr)
 {
     r->scale_m = 0.9 * r->scale_m + 0.1 * gradient;
     r->scale_v = 0.999 * r->scale_v + 0.001 * gradient * gradient;
-    double m = r->scale_m / (1 - pow(0.9, (double)(step + 1)));
-    double v = r->scale_v / (1 - pow(0.999, (double)(step + 1)));
+    double m = r->scale_m / (1 - pow(0.9, (double)(r->step + 1)));
+    double v = r->scale_v / (1 - pow(0.999, (double)(r->step + 1)));
     r->log_scale -= lr * m / (sqrt(v) + 1e-8);
     r->log_scale = MIN(MAX(r->log_scale, 0.0), LOG_SCALE_MAX);
 }
 
+/* The next batch: its rows, weights and labels. */
 static enum err
-run_step(struct run *r, size_t step, size_t n_steps, struct fault *fault)
+take_batch(struct run *r, struct fault *fault)
 {
-    const struct train_options *o = r->options;
-    size_t D = encoder_dims(r->encoder);
-    size_t n_params;
-    const uint32_t *index;
-    size_t B;
-    enum err err = batch_plan_next(r->plan, &index, &B);
+    enum err err = batch_plan_next(r->plan, &r->index, &r->B);
 
     if (err != OK)
         return err;
-    if (B < 2)
+    if (r->B < 2)
         return fault_set(
             fault, ERR_INVALID, "", "training needs two examples that differ");
-    size_t M = fill_batch(r, index, B);
-    struct infonce_in in = {.B = B,
-        .M = M,
-        .D = D,
-        .q = r->z,
-        .k = r->z + B * D,
-        .weight = r->weight,
-        .tau = (float)exp(-r->log_scale),
-        .symmetric = o->loss == TRAIN_SYMMETRIC};
-    struct infonce_out out = {.dq = r->dz, .dk = r->dz + B * D};
-    struct encoder_noise noise = {.rng = &r->rng,
-        .token_dropout = o->token_dropout,
-        .feature_dropout = o->feature_dropout};
-    err = batch_masks(r->plan, index, B, r->keys, M, &in.mask, &in.n_mask);
-    if (err == OK)
-        err = encoder_forward(
-            r->encoder, r->tape, r->inputs, B + M, &noise, r->z, r->pool);
+    err = inputs_fill(r->inputs, r->examples, r->index, r->B, r->step, &r->rng);
     if (err != OK)
         return err;
-    infonce(&in, &out, r->workspace, r->pool);
+    for (size_t i = 0; i < r->B; i++) {
+        r->weight[i] = r->examples[r->index[i]].weight;
+        r->labels[i] = r->examples[r->index[i]].label;
+    }
+    r->M = inputs_keys(r->inputs);
+    r->n_rows = r->mechanism->n_rows(r);
+    r->tau = (float)exp(-r->log_scale);
+    r->staleness = 0;
+    return OK;
+}
+
+static enum err
+run_step(struct run *r, size_t n_steps, struct fault *fault)
+{
+    const struct train_options *o = r->options;
+    const struct encoder_noise noise = {.rng = &r->rng,
+        .token_dropout = o->token_dropout,
+        .feature_dropout = o->feature_dropout};
+    struct infonce_out out = {0};
+    enum err err = take_batch(r, fault);
+
+    if (err == OK && r->mechanism->keys != NULL)
+        err = r->mechanism->keys(r);
+    if (err == OK)
+        err = gradcache_forward(
+            r->cache, r->encoder, r->inputs, r->n_rows, &noise, r->e, r->pool);
+    if (err == OK && r->head != NULL)
+        projection_forward(r->head, r->e, r->n_rows, r->z, r->pool);
+    if (err == OK)
+        err = r->mechanism->loss(r, &out);
+    if (err != OK)
+        return err;
     if (!isfinite(out.loss))
         return fault_set(fault, ERR_INVALID, "",
             "the loss stopped being a number at step %zu: the learning rate "
             "is too high",
-            step + 1);
+            r->step + 1);
+    if (r->head != NULL)
+        projection_backward(r->head, r->dz, r->de, r->pool);
     encoder_grads_clear(r->grads);
-    err = encoder_backward(r->encoder, r->tape, r->dz, r->grads, r->pool);
+    err = gradcache_backward(
+        r->cache, r->encoder, r->inputs, r->de, r->grads, r->scratch, r->pool);
     if (err != OK)
         return err;
-    float lr = schedule_rate(&o->schedule, step, n_steps);
-    optimizer_step(r->optimizer, encoder_params(r->encoder, &n_params),
+    float lr = schedule_rate(&o->schedule, r->step, n_steps);
+    optimizer_step(r->optimizer, encoder_params(r->encoder, &r->n_params),
         r->grads, lr, r->pool);
+    if (r->head != NULL)
+        projection_step(r->head, lr, r->pool);
     if (o->learn_temperature)
-        step_temperature(r, out.d_log_scale,
-            LOG_SCALE_LR * (double)(lr / o->schedule.lr), step);
+        step_temperature(
+            r, out.d_log_scale, LOG_SCALE_LR * (double)(lr / o->schedule.lr));
+    if (r->mechanism->after != NULL)
+        r->mechanism->after(r);
     r->loss += out.loss;
     r->accuracy += out.accuracy;
     r->positive += out.positive;
     r->negative += out.negative;
+    r->stale += r->staleness;
     r->n_sum++;
-    r->n_pairs += B;
+    r->n_pairs += r->B;
+    r->n_views += r->n_rows;
+    r->view_ns += (uint64_t)inputs_take_ns(r->inputs);
     return OK;
 }
 
+/* The root of the mean squared distance of this step's embeddings from their
+   mean: for unit vectors, sqrt(1 - |mean|^2). */
+static double
+spread_of(const struct run *r)
+{
+    double of_mean = 0, of_rows = 0;
+
+    for (size_t d = 0; d < r->D; d++) {
+        double sum = 0;
+        for (size_t i = 0; i < r->n_rows; i++) {
+            double x = (double)r->e[i * r->D + d];
+            sum += x;
+            of_rows += x * x;
+        }
+        of_mean += sum * sum;
+    }
+    double n = (double)r->n_rows;
+    return sqrt(fmax(of_rows / n - of_mean / (n * n), 0));
+}
+
 static void
-take_point(struct run *r, struct train_point *point, size_t step,
-    size_t n_steps, int64_t start_ms)
+take_point(
+    struct run *r, struct train_point *point, size_t n_steps, int64_t start_ns)
 {
     double n = (double)r->n_sum;
-    double seconds = (double)(clock_mono_ms() - start_ms + 1) / 1000;
-    *point = (struct train_point){.step = step + 1,
+    double seconds =
+        (double)(r->total_ns + (uint64_t)(clock_mono_ns() - start_ns) + 1) /
+        1e9;
+    *point = (struct train_point){.step = r->step + 1,
         .n_steps = n_steps,
         .loss = r->loss / n,
         .accuracy = r->accuracy / n,
         .positive = r->positive / n,
         .negative = r->negative / n,
+        .spread = spread_of(r),
+        .staleness = r->stale / n,
         .temperature = exp(-r->log_scale),
-        .lr = (double)schedule_rate(&r->options->schedule, step, n_steps),
+        .lr = (double)schedule_rate(&r->options->schedule, r->step, n_steps),
         .pairs_per_second = (double)r->n_pairs / seconds};
-    r->loss = r->accuracy = r->positive = r->negative = 0;
+    r->loss = r->accuracy = r->positive = r->negative = r->stale = 0;
     r->n_sum = 0;
+    r->n_collapsed = point->spread < COLLAPSED ? r->n_collapsed + 1 : 0;
+}
+
+/* A checkpoint after a step that was not the last, when one is due. */
+static enum err
+save_state(
+    struct run *r, const struct train_checkpoint *checkpoint, int64_t *start_ns)
+{
+    if (checkpoint == NULL || checkpoint->due == NULL ||
+        !checkpoint->due(checkpoint->arg))
+        return OK;
+    int64_t now = clock_mono_ns();
+    r->total_ns += (uint64_t)(now - *start_ns);
+    *start_ns = now;
+    return checkpoint_save(r, checkpoint);
+}
+
+static enum err
+run_steps(struct run *r, const struct train_checkpoint *checkpoint,
+    train_progress_fn *progress, void *arg, struct train_result *result,
+    struct fault *fault)
+{
+    const struct train_options *o = r->options;
+    double epochs = o->epochs * (double)r->n_examples / (double)r->B_max;
+    size_t n_steps = (size_t)ceil(epochs);
+    struct train_point point = {0};
+    int64_t start_ns = clock_mono_ns();
+    enum err err = OK;
+
+    if (o->max_steps > 0)
+        n_steps = MIN(n_steps, o->max_steps);
+    n_steps = MAX(n_steps, (size_t)1);
+    size_t every = MAX(n_steps / POINTS, (size_t)1);
+    for (size_t i = 0; i < r->step && err == OK; i++) /* after a resume */
+        err = batch_plan_next(r->plan, &r->index, &r->B);
+    while (err == OK && r->step < n_steps) {
+        err = run_step(r, n_steps, fault);
+        if (err != OK)
+            break;
+        bool last = r->step + 1 == n_steps;
+        bool at_point = last || (r->step + 1) % every == 0;
+        if (at_point)
+            take_point(r, &point, n_steps, start_ns);
+        r->step++;
+        if (progress != NULL && !progress(arg, at_point ? &point : NULL))
+            err = ERR_CANCELLED;
+        else if (r->n_collapsed >= COLLAPSED_POINTS) {
+            result->collapsed = true;
+            err = fault_set(fault, ERR_INVALID, "",
+                "the embeddings collapsed: at step %zu their spread is %.3f, "
+                "where 1 is the whole sphere and 0 a single point; try a lower "
+                "learning rate, more negatives or another temperature",
+                r->step, point.spread);
+        } else if (!last) {
+            err = save_state(r, checkpoint, &start_ns);
+        }
+    }
+    if (err != OK)
+        return err;
+    uint64_t ns = r->total_ns + (uint64_t)(clock_mono_ns() - start_ns) + 1;
+    *result = (struct train_result){.n_steps = n_steps,
+        .loss = point.loss,
+        .temperature = point.temperature,
+        .pairs_per_second = point.pairs_per_second,
+        .staleness = point.staleness,
+        .n_views = (size_t)r->n_views,
+        .view_share = (double)r->view_ns / (double)ns,
+        .peak_bytes = r->bytes};
+    return OK;
 }
 
 enum err
@@ -255,42 +338,23 @@ train_run(struct encoder *encoder, const struct batch_example *examples,
 {
     struct run r = {.encoder = encoder,
         .examples = examples,
+        .n_examples = n,
         .options = options,
-        .pool = pool};
-    struct train_point point = {0};
-    uint64_t bytes = 0;
-    enum err err;
+        .bank = bank,
+        .pool = pool,
+        .B_max = MAX(MIN(options->batch, n), (size_t)2)};
+    enum err err = train_options_check(options, fault);
 
-    (void)bank;
-    (void)checkpoint;
+    if (err != OK)
+        return err;
     if (n < 2)
         return fault_set(
             fault, ERR_INVALID, "", "training needs two examples that differ");
-    size_t B = MAX(MIN(options->batch, n), (size_t)2);
-    size_t n_steps = (size_t)ceil(options->epochs * (double)n / (double)B);
-    if (options->max_steps > 0)
-        n_steps = MIN(n_steps, options->max_steps);
-    n_steps = MAX(n_steps, (size_t)1);
-    size_t every = MAX(n_steps / POINTS, (size_t)1);
-    int64_t start_ms = clock_mono_ms();
-
-    err = run_init(&r, n, B, &bytes);
-    for (size_t step = 0; err == OK && step < n_steps; step++) {
-        err = run_step(&r, step, n_steps, fault);
-        if (err != OK)
-            break;
-        bool at_point = (step + 1) % every == 0 || step + 1 == n_steps;
-        if (at_point)
-            take_point(&r, &point, step, n_steps, start_ms);
-        if (progress != NULL && !progress(arg, at_point ? &point : NULL))
-            err = ERR_CANCELLED;
-    }
+    err = run_init(&r);
+    if (err == OK && checkpoint != NULL && checkpoint->load != NULL)
+        err = checkpoint_load(&r, checkpoint, fault);
     if (err == OK)
-        *result = (struct train_result){.n_steps = n_steps,
-            .loss = point.loss,
-            .temperature = point.temperature,
-            .pairs_per_second = point.pairs_per_second,
-            .peak_bytes = bytes};
+        err = run_steps(&r, checkpoint, progress, arg, result, fault);
     run_release(&r);
     return err;
 }

@@ -53,14 +53,14 @@ struct train_options {
     bool learn_temperature;
     float token_dropout;   /* share of words left out of each text */
     float feature_dropout; /* share of n-grams left out */
-    float char_noise;      /* share of the words of a view with a typing error */
-    float group_share;     /* see batch.h */
-    float momentum;        /* of the key encoder, [0, 1) */
-    size_t queue;          /* keys kept, >= batch */
-    size_t bank_sample;    /* keys drawn from the bank a step */
-    size_t head_layers;    /* 0..3: projection head, dropped afterwards */
-    size_t head_dims;      /* its width and output */
-    size_t hard_negatives; /* mined ones a pair, at most; 0: none */
+    float char_noise;   /* share of the words of a view with a typing error */
+    float group_share;  /* see batch.h */
+    float momentum;     /* of the key encoder, [0, 1) */
+    size_t queue;       /* keys kept, >= batch */
+    size_t bank_sample; /* keys drawn from the bank a step */
+    size_t head_layers; /* 0..3: projection head, dropped afterwards */
+    size_t head_dims;   /* its width and output */
+    size_t hard_negatives;        /* mined ones a pair, at most; 0: none */
     struct augment_options views; /* of pictures */
 };
 
@@ -69,6 +69,11 @@ struct train_options {
 void train_options_default(struct train_options *options,
     enum train_pretext pretext, enum train_mechanism mechanism,
     enum encoder_reads reads, uint32_t channels);
+
+/* Are they options that train_run can use: ERR_INVALID with a pointer
+   ("/queue") and a sentence with the allowed range. */
+enum err train_options_check(
+    const struct train_options *options, struct fault *fault) NODISCARD;
 
 /* A moment of the run, for progress and for the curves of its record. */
 struct train_point {
@@ -122,9 +127,9 @@ struct train_result {
     double temperature; /* at the end */
     double pairs_per_second;
     double staleness;
-    size_t n_views; /* inputs that were encoded with their gradient */
-    double view_share; /* of the time, spent on making views */
-    bool collapsed; /* it stopped itself, see train_run */
+    size_t n_views;      /* inputs that were encoded with their gradient */
+    double view_share;   /* of the time, spent on making views */
+    bool collapsed;      /* it stopped itself, see train_run */
     uint64_t peak_bytes; /* heap that the run took, the clone apart */
 };
 
@@ -139,7 +144,8 @@ struct train_result {
  * Errors: ERR_NOMEM, ERR_CANCELLED (the encoder is then half trained and
  * should be dropped), ERR_INVALID when no two examples differ, the loss stops
  * being a number, or the embeddings collapse (result->collapsed: their spread
- * stays below a tenth over several points; the fault says so), ERR_CORRUPT. Source of the objective: nn/infonce.h.
+ * stays below a tenth over several points; the fault says so), ERR_CORRUPT.
+ * Source of the objective: nn/infonce.h.
  */
 enum err train_run(struct encoder *encoder,
     const struct batch_example *examples, size_t n,

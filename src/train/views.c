@@ -89,6 +89,98 @@ views_text(const char *text, size_t len, struct rng *rng, struct view *anchor,
         (size_t)((double)n_words * KEY_SHARE_MIN), n_words, rng);
 }
 
+/* Every word gains one character at most, of four bytes. */
+size_t
+views_noise_bytes(size_t len)
+{
+    return 2 * len + 4;
+}
+
+/* Bytes of the character at the front. */
+static size_t
+char_bytes(const char *s, size_t len)
+{
+    size_t n = 1;
+    while (n < len && n < 4 && ((unsigned char)s[n] & 0xC0) == 0x80)
+        n++;
+    return n;
+}
+
+/* Where the character number i of a word starts. */
+static size_t
+char_at(const char *word, size_t len, size_t i)
+{
+    size_t at = 0;
+    for (; i > 0; i--)
+        at += char_bytes(word + at, len - at);
+    return at;
+}
+
+/* A word of n_chars characters, at least 3, with one error. */
+static size_t
+misspell(
+    char *out, const char *word, size_t len, size_t n_chars, struct rng *rng)
+{
+    enum { EXCHANGE, LEAVE_OUT, DOUBLE, REPLACE, ERRORS };
+    int error = (int)rng_below(rng, ERRORS);
+    size_t i =
+        (size_t)rng_below(rng, error == EXCHANGE ? n_chars - 1 : n_chars);
+    size_t other = (size_t)rng_below(rng, n_chars);
+    size_t a = char_at(word, len, i);
+    size_t a_len = char_bytes(word + a, len - a);
+    size_t b = a + a_len;
+    size_t c = char_at(word, len, other);
+    char *to = out;
+
+    memcpy(to, word, a);
+    to += a;
+    if (error == EXCHANGE) {
+        size_t b_len = char_bytes(word + b, len - b);
+        memcpy(to, word + b, b_len);
+        memcpy(to + b_len, word + a, a_len);
+        to += a_len + b_len;
+        b += b_len;
+    } else if (error == DOUBLE) {
+        memcpy(to, word + a, a_len);
+        memcpy(to + a_len, word + a, a_len);
+        to += 2 * a_len;
+    } else if (error == REPLACE) {
+        size_t c_len = char_bytes(word + c, len - c);
+        memcpy(to, word + c, c_len);
+        to += c_len;
+    }
+    memcpy(to, word + b, len - b);
+    return (size_t)(to - out) + len - b;
+}
+
+size_t
+views_noise(
+    char *out, const char *text, size_t len, float share, struct rng *rng)
+{
+    char *to = out;
+    size_t i = 0;
+
+    while (i < len) {
+        size_t start = i, n_chars = 0;
+        while (i < len && is_space(text[i]))
+            i++;
+        memcpy(to, text + start, i - start);
+        to += i - start;
+        start = i;
+        while (i < len && !is_space(text[i])) {
+            i += char_bytes(text + i, len - i);
+            n_chars++;
+        }
+        if (n_chars >= 3 && rng_float(rng) < share) {
+            to += misspell(to, text + start, i - start, n_chars, rng);
+        } else {
+            memcpy(to, text + start, i - start);
+            to += i - start;
+        }
+    }
+    return (size_t)(to - out);
+}
+
 void
 views_judge(const char *text, size_t len, struct view *anchor)
 {

@@ -25,6 +25,21 @@ struct view {
 void views_text(const char *text, size_t len, struct rng *rng,
     struct view *anchor, struct view *key);
 
+/*
+ * views_noise - a text with typing errors: a share of its words have two
+ * neighbouring characters exchanged, one left out, doubled, or replaced by
+ * another one of the word.
+ *
+ *   out    [views_noise_bytes(len)]  not ended by a NUL
+ *   text   [len]  UTF-8; a text that is not is treated by bytes where it is not
+ *   share  of the words of three characters or more, [0, 1]
+ *
+ * Returns the length of what is in out. Valid UTF-8 stays valid.
+ */
+size_t views_noise_bytes(size_t len);
+size_t views_noise(
+    char *out, const char *text, size_t len, float share, struct rng *rng);
+
 /* The view that stands for an item as a query when items judge themselves:
    fixed by the text alone. */
 void views_judge(const char *text, size_t len, struct view *anchor);

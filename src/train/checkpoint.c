@@ -1,0 +1,143 @@
+/*
+ * checkpoint.c - the state of a run between two steps.
+ *
+ * Layout, in the byte order and float format of the machine: the magic word; a
+ * fingerprint of what the run was asked to do; numbers; the encoder's
+ * parameters; optimiser; head; the mechanism's part; SHA-256 of all before. The
+ * order of the batches is not in it: it follows from the seed, and the plan
+ * is walked to the step again.
+ */
+#include <string.h>
+
+#include "train/run.h"
+
+#define MAGIC "kindred train 1\n"
+
+/* Of everything that a step's bits depend on. */
+static void
+fingerprint(const struct run *r, uint8_t out[SHA256_BYTES])
+{
+    const struct train_options *o = r->options;
+    const double numbers[] = {o->pretext, o->mechanism, o->loss,
+        (double)o->batch, (double)r->piece, o->epochs, (double)o->max_steps,
+        o->optimizer.kind, (double)o->optimizer.beta1,
+        (double)o->optimizer.beta2, (double)o->optimizer.eps,
+        (double)o->optimizer.momentum, (double)o->optimizer.trust,
+        (double)o->optimizer.weight_decay, o->schedule.kind,
+        (double)o->schedule.lr, (double)o->schedule.warmup,
+        (double)o->temperature, o->learn_temperature, (double)o->token_dropout,
+        (double)o->feature_dropout, (double)o->char_noise,
+        (double)o->group_share, (double)o->momentum, (double)o->queue,
+        (double)o->bank_sample, (double)o->head_layers, (double)o->head_dims,
+        (double)r->n_examples, (double)r->n_params,
+        r->bank == NULL ? 0 : (double)r->bank->n};
+    struct sha256 sum;
+    const char *config = encoder_config_json(r->encoder);
+
+    sha256_start(&sum);
+    sha256_add(&sum, encoder_family(r->encoder),
+        strlen(encoder_family(r->encoder)) + 1);
+    sha256_add(&sum, config, strlen(config) + 1);
+    sha256_add(&sum, &o->seed, sizeof o->seed);
+    sha256_add(&sum, numbers, sizeof numbers);
+    if (encoder_reads(r->encoder) == ENCODER_READS_IMAGE)
+        sha256_add(&sum, &o->views, sizeof o->views);
+    for (size_t i = 0; i < r->n_examples; i++) {
+        const struct batch_example *e = &r->examples[i];
+        const uint64_t keys[] = {
+            e->anchor.key, e->positive.key, e->group, e->label, e->n_negatives};
+        sha256_add(&sum, keys, sizeof keys);
+        sha256_add(&sum, &e->weight, sizeof e->weight);
+        for (size_t j = 0; j < e->n_negatives; j++)
+            sha256_add(&sum, &e->negatives[j].key, sizeof keys[0]);
+    }
+    sha256_finish(&sum, out);
+}
+
+/* What follows the fingerprint, in either direction. */
+static void
+body(struct run *r, struct state *s, uint64_t *step)
+{
+    float *params = encoder_params(r->encoder, &r->n_params);
+
+    state_bytes(s, step, sizeof *step);
+    state_bytes(s, &r->rng, sizeof r->rng);
+    state_bytes(s, &r->log_scale, sizeof r->log_scale);
+    state_bytes(s, &r->scale_m, sizeof r->scale_m);
+    state_bytes(s, &r->scale_v, sizeof r->scale_v);
+    state_bytes(s, &r->loss, sizeof r->loss);
+    state_bytes(s, &r->accuracy, sizeof r->accuracy);
+    state_bytes(s, &r->positive, sizeof r->positive);
+    state_bytes(s, &r->negative, sizeof r->negative);
+    state_bytes(s, &r->stale, sizeof r->stale);
+    state_bytes(s, &r->n_sum, sizeof r->n_sum);
+    state_bytes(s, &r->n_pairs, sizeof r->n_pairs);
+    state_bytes(s, &r->n_views, sizeof r->n_views);
+    state_bytes(s, &r->n_collapsed, sizeof r->n_collapsed);
+    state_bytes(s, &r->total_ns, sizeof r->total_ns);
+    state_bytes(s, &r->view_ns, sizeof r->view_ns);
+    state_aside(s, params, r->n_params * sizeof *params);
+    state_bytes(s, optimizer_state(r->optimizer),
+        optimizer_state_floats(r->optimizer) * sizeof(float));
+    if (r->head != NULL)
+        projection_state(r->head, s);
+    if (r->mechanism->state != NULL && s->err == OK)
+        s->err = r->mechanism->state(r, s);
+}
+
+static void
+head_of(struct run *r, struct state *s, uint8_t read[SHA256_BYTES])
+{
+    char magic[sizeof MAGIC] = MAGIC;
+    uint8_t own[SHA256_BYTES];
+
+    fingerprint(r, own);
+    memcpy(read, own, sizeof own);
+    state_bytes(s, magic, sizeof magic);
+    if (s->err == OK && memcmp(magic, MAGIC, sizeof magic) != 0)
+        s->err = ERR_CORRUPT;
+    state_bytes(s, read, sizeof own);
+    if (s->err == OK && memcmp(read, own, sizeof own) != 0)
+        s->err = ERR_CORRUPT;
+}
+
+enum err
+checkpoint_save(struct run *r, const struct train_checkpoint *checkpoint)
+{
+    uint8_t print[SHA256_BYTES];
+    uint64_t step = r->step;
+    struct state s;
+    enum err err = checkpoint->begin(checkpoint->arg);
+
+    if (err != OK)
+        return err;
+    state_init_write(&s, checkpoint->save, checkpoint->arg);
+    head_of(r, &s, print);
+    body(r, &s, &step);
+    err = state_finish(&s);
+    state_release(&s);
+    return err == OK ? checkpoint->saved(checkpoint->arg) : err;
+}
+
+enum err
+checkpoint_load(struct run *r, const struct train_checkpoint *checkpoint,
+    struct fault *fault)
+{
+    uint8_t print[SHA256_BYTES];
+    uint64_t step = 0;
+    struct state s;
+
+    state_init_read(&s, checkpoint->load, checkpoint->arg);
+    head_of(r, &s, print);
+    body(r, &s, &step);
+    enum err err = state_finish(&s);
+    if (err == OK) {
+        state_accept(&s);
+        r->step = (size_t)step;
+    }
+    state_release(&s);
+    if (err == ERR_CORRUPT)
+        return fault_set(fault, ERR_CORRUPT, "",
+            "the saved state of the training is damaged or of another run");
+    return err;
+}

@@ -1,0 +1,119 @@
+#include "train/gradcache.h"
+
+#include "base/alloc.h"
+
+struct gradcache {
+    struct encoder_tape *tape;
+    size_t piece;
+    size_t n; /* rows of the last forward pass */
+    struct encoder_noise noise;
+    struct rng *before; /* [pieces] the generator before each piece */
+};
+
+enum err
+gradcache_new(struct gradcache **out, const struct encoder *encoder,
+    size_t piece, size_t n_max)
+{
+    struct gradcache *cache = mem_calloc(1, sizeof *cache);
+
+    if (cache == NULL)
+        return ERR_NOMEM;
+    ASSERT(piece > 0);
+    cache->piece = piece;
+    cache->before = mem_alloc(n_max / piece + 1, sizeof *cache->before);
+    enum err err = cache->before == NULL
+                       ? ERR_NOMEM
+                       : encoder_tape_new(&cache->tape, encoder);
+    if (err != OK) {
+        gradcache_free(cache);
+        return err;
+    }
+    *out = cache;
+    return OK;
+}
+
+void
+gradcache_free(struct gradcache *cache)
+{
+    if (cache == NULL)
+        return;
+    encoder_tape_free(cache->tape);
+    mem_free(cache->before);
+    mem_free(cache);
+}
+
+/* One piece onto the tape, with the generator given. */
+static enum err
+forward_piece(struct gradcache *cache, const struct encoder *encoder,
+    struct inputs *inputs, size_t first, struct rng *rng, float *out,
+    struct pool *pool)
+{
+    size_t n = MIN(cache->piece, cache->n - first);
+    struct encoder_noise noise = cache->noise;
+    const struct encoder_input *rows;
+
+    noise.rng = rng;
+    enum err err = inputs_rows(inputs, first, n, &rows, pool);
+    if (err == OK)
+        err = encoder_forward(encoder, cache->tape, rows, n, &noise, out, pool);
+    return err;
+}
+
+enum err
+gradcache_forward(struct gradcache *cache, const struct encoder *encoder,
+    struct inputs *inputs, size_t n, const struct encoder_noise *noise,
+    float *out, struct pool *pool)
+{
+    size_t D = encoder_dims(encoder);
+    enum err err = OK;
+
+    cache->n = n;
+    cache->noise = *noise;
+    for (size_t i = 0; i < n && err == OK; i += cache->piece) {
+        cache->before[i / cache->piece] = *noise->rng;
+        err = forward_piece(
+            cache, encoder, inputs, i, noise->rng, out + i * D, pool);
+    }
+    return err;
+}
+
+enum err
+gradcache_backward(struct gradcache *cache, const struct encoder *encoder,
+    struct inputs *inputs, const float *d_out, struct encoder_grads *grads,
+    float *scratch, struct pool *pool)
+{
+    size_t D = encoder_dims(encoder);
+    size_t n_pieces = (cache->n + cache->piece - 1) / cache->piece;
+    enum err err = OK;
+
+    /* from the last, whose tape is there, to the first */
+    for (size_t p = n_pieces; p-- > 0 && err == OK;) {
+        size_t first = p * cache->piece;
+        struct rng rng = cache->before[p];
+        if (p + 1 < n_pieces)
+            err = forward_piece(
+                cache, encoder, inputs, first, &rng, scratch, pool);
+        if (err == OK)
+            err = encoder_backward(
+                encoder, cache->tape, d_out + first * D, grads, pool);
+    }
+    return err;
+}
+
+enum err
+gradcache_encode(struct gradcache *cache, const struct encoder *encoder,
+    struct inputs *inputs, size_t first, size_t n, float *out,
+    struct pool *pool)
+{
+    size_t D = encoder_dims(encoder);
+    enum err err = OK;
+
+    for (size_t i = 0; i < n && err == OK; i += cache->piece) {
+        const struct encoder_input *rows;
+        size_t m = MIN(cache->piece, n - i);
+        err = inputs_rows(inputs, first + i, m, &rows, pool);
+        if (err == OK)
+            err = encoder_encode(encoder, rows, m, out + i * D, NULL, pool);
+    }
+    return err;
+}

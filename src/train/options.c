@@ -1,0 +1,91 @@
+#include "train/loop.h"
+
+const char *const train_mechanism_names[TRAIN_MECHANISMS] = {
+    "in_batch", "momentum_queue", "memory_bank"};
+const char *const train_loss_names[TRAIN_LOSSES] = {
+    "infonce", "symmetric", "four_way", "nt_xent", "dcl", "supcon"};
+
+static void
+text_defaults(struct train_options *o)
+{
+    o->batch = 1024;
+    o->epochs = o->pretext == TRAIN_INSTANCES ? 1 : 3;
+    o->schedule.lr = 0.03f;
+    o->optimizer.weight_decay = 0;
+    o->temperature = 0.03f;
+    o->token_dropout = 0.1f;
+    o->feature_dropout = 0.25f;
+    o->group_share = 0.5f;
+    o->momentum = 0.9f;
+}
+
+static void
+image_defaults(struct train_options *o, uint32_t channels)
+{
+    o->loss = o->pretext == TRAIN_INSTANCES ? TRAIN_NT_XENT : TRAIN_SYMMETRIC;
+    o->batch = 256;
+    o->micro_batch = 256;
+    o->epochs = 20;
+    o->schedule.lr = 0.002f;
+    o->optimizer.weight_decay = 0.01f;
+    o->temperature = 0.2f;
+    o->momentum = 0.99f;
+    o->head_layers = 2;
+    o->head_dims = 128;
+    augment_options_default(&o->views, channels);
+}
+
+void
+train_options_default(struct train_options *options, enum train_pretext pretext,
+    enum train_mechanism mechanism, enum encoder_reads reads, uint32_t channels)
+{
+    struct train_options o = {.pretext = pretext,
+        .mechanism = mechanism,
+        .loss = TRAIN_SYMMETRIC,
+        .seed = 1,
+        .schedule = {.kind = SCHEDULE_COSINE, .warmup = 0.1f},
+        .queue = 4096,
+        .bank_sample = 4096};
+
+    optimizer_options_default(&o.optimizer, OPTIMIZER_ADAMW);
+    if (reads == ENCODER_READS_IMAGE)
+        image_defaults(&o, channels);
+    else
+        text_defaults(&o);
+    /* the gradient reaches queries only: one direction, anchor to key */
+    if (mechanism != TRAIN_IN_BATCH)
+        o.loss = TRAIN_INFONCE;
+    *options = o;
+}
+
+enum err
+train_options_check(const struct train_options *o, struct fault *fault)
+{
+    bool queue = o->mechanism == TRAIN_MOMENTUM_QUEUE;
+
+    if (o->batch < 2)
+        return fault_set(fault, ERR_INVALID, "/batch",
+            "a batch holds at least 2 examples: they are each other's "
+            "negatives");
+    if (!(o->temperature > 0))
+        return fault_set(
+            fault, ERR_INVALID, "/temperature", "the temperature is above 0");
+    if (queue && o->queue < o->batch)
+        return fault_set(fault, ERR_INVALID, "/queue",
+            "the queue holds at least a batch: %zu keys or more, not %zu",
+            o->batch, o->queue);
+    if (queue && !(o->momentum >= 0 && o->momentum < 1))
+        return fault_set(fault, ERR_INVALID, "/momentum",
+            "the momentum is in [0, 1): with 1 the key encoder never learns");
+    if (o->mechanism != TRAIN_IN_BATCH &&
+        (o->loss == TRAIN_FOUR_WAY || o->loss == TRAIN_NT_XENT ||
+            (o->loss == TRAIN_SYMMETRIC && !queue)))
+        return fault_set(fault, ERR_INVALID, "/loss",
+            "the loss \"%s\" compares all sides of a batch with each other, "
+            "which needs the mechanism \"in_batch\"",
+            train_loss_names[o->loss]);
+    if (o->head_layers > 3)
+        return fault_set(fault, ERR_INVALID, "/head_layers",
+            "a projection head has 0 to 3 layers");
+    return OK;
+}
