@@ -86,8 +86,9 @@ apply_policy(struct collection *c)
         c->policy_pairs_upto = counts.last_pair;
         log_info("engine", "policy round collection=%lld job=%lld",
             (long long)c->id, (long long)job);
-    } else if (err == ERR_INVALID) {
-        /* Too few as yet: look again when there are more. */
+    } else if (err == ERR_INVALID || err == ERR_UNSUPPORTED) {
+        /* Too few as yet, or nothing to train on: look again when there are
+           more. */
         c->policy_last_ms = now;
         c->policy_pairs_upto = counts.last_pair;
     }
