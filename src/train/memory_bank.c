@@ -152,8 +152,8 @@ make_keys(struct run *r)
     }
     r->staleness = own->n_sample == 0 ? 0 : age / (double)own->n_sample;
     if (r->head != NULL)
-        err = projection_encode(r->head, NULL, own->embeddings,
-            r->M + own->n_sample, own->vectors, r->pool);
+        projection_encode(r->head, NULL, own->embeddings, r->M + own->n_sample,
+            own->vectors, r->pool);
     return err;
 }
 

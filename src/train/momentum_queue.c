@@ -102,7 +102,7 @@ make_keys(struct run *r)
         r->cache, own->encoder, r->inputs, first, n, embeddings, r->pool);
 
     if (err == OK && r->head != NULL)
-        err = projection_encode(r->head, own->head, embeddings, n,
+        projection_encode(r->head, own->head, embeddings, n,
             own->keys + first * r->P, r->pool);
     return err;
 }

@@ -37,10 +37,11 @@ void projection_backward(
     struct projection *head, const float *dz, float *de, struct pool *pool);
 void projection_step(struct projection *head, float lr, struct pool *pool);
 
-/* As forward, under other parameters (a momentum copy; NULL: its own) and
-   without a gradient; n is any. */
-enum err projection_encode(struct projection *head, const float *params,
-    const float *e, size_t n, float *z, struct pool *pool) NODISCARD;
+/* As forward, under other parameters (a momentum copy; NULL: its own), without
+   a gradient and for any n. It uses the tape: before the forward pass or after
+   the backward pass of a step, not between. */
+void projection_encode(struct projection *head, const float *params,
+    const float *e, size_t n, float *z, struct pool *pool);
 
 float *projection_params(struct projection *head, size_t *n_params);
 void projection_state(struct projection *head, struct state *s);
