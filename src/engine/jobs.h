@@ -72,8 +72,13 @@ void job_set_phase(struct job *job, const char *phase, double progress);
 void job_set_progress(struct job *job, double progress, double eta_seconds);
 /* An event of this type with JSON data of one line. */
 void job_event(struct job *job, const char *type, const char *data_json);
-/* A point of the loss curve; thinned to about 1,000 points. */
-void job_add_loss(struct job *job, int64_t step, double loss);
+/* A point of the curves; thinned to about 1,000 points. One that is not after
+   the last one replaces what was there (a run that goes on from earlier). */
+struct job_point {
+    int64_t step;
+    double loss, accuracy, positive, negative, temperature, spread, staleness;
+};
+void job_add_point(struct job *job, const struct job_point *point);
 /* Keep JSON from which a later run goes on; waits for the disk. */
 enum err job_save_resume(struct job *job, const char *json) NODISCARD;
 

@@ -38,14 +38,13 @@ view_row(struct jobs *jobs, const struct job_row *row, struct arena *arena,
     v.collection = copy_text(arena, row->collection_name, "", &ok);
     v.phase = copy_text(arena, row->phase, "", &ok);
     v.options_json = copy_text(arena, row->params, "{}", &ok);
-    v.curve_json = copy_text(arena, row->curve, "[]", &ok);
     v.result_json = copy_text(arena, row->result, "null", &ok);
     v.error = copy_text(arena, row->error, NULL, &ok);
     struct job *j =
         job_state_is_final(row->state) ? NULL : jobs_find(jobs, row->id);
+    struct buf curve;
+    buf_init(&curve, JSON_MAX);
     if (j) {
-        struct buf curve;
-        buf_init(&curve, JSON_MAX);
         pthread_mutex_lock(&j->lock);
         if (!job_state_is_final(j->state)) {
             v.state = job_state_name(j->state);
@@ -56,14 +55,16 @@ view_row(struct jobs *jobs, const struct job_row *row, struct arena *arena,
         v.phase = copy_text(arena, store_text_of(j->phase), "", &ok);
         job_write_curve(j, &curve);
         pthread_mutex_unlock(&j->lock);
-        if (buf_status(&curve) == OK) {
-            v.curve_json = copy_text(arena,
-                (struct store_text){.s = curve.data, .len = curve.len}, "[]",
-                &ok);
-        }
-        buf_release(&curve);
         job_unref(j);
+    } else {
+        job_copy_curve(row->curve.s, row->curve.s ? row->curve.len : 0, &curve);
     }
+    ok = ok && buf_status(&curve) == OK;
+    if (ok) {
+        v.curve_json = copy_text(arena,
+            (struct store_text){.s = curve.data, .len = curve.len}, "", &ok);
+    }
+    buf_release(&curve);
     if (!ok) {
         return ERR_NOMEM;
     }

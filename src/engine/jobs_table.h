@@ -51,10 +51,7 @@ struct job {
     int64_t started_ms, finished_ms;
     struct event events[EVENTS_MAX]; /* event i at i % EVENTS_MAX, from 1 */
     int64_t n_events;
-    struct {
-        int64_t step;
-        double loss;
-    } * curve;
+    struct job_point *curve;
     size_t n_curve;
     size_t curve_stride; /* of the points offered, every n-th is taken */
     size_t curve_seen;
@@ -84,8 +81,12 @@ struct jobs {
 struct job *jobs_find(struct jobs *jobs, int64_t id);
 void job_unref(struct job *j);
 bool job_state_is_final(enum job_state state);
-/* [[step, loss], ...]; with the job's lock held. */
-void job_write_curve(struct job *j, struct buf *out);
+/* {"columns": ["step", "loss", ...], "rows": [[...], ...]}; with the job's
+   lock held. */
+void job_write_curve(const struct job *j, struct buf *out);
+/* What a row of the store has as its curve, in that form; earlier versions
+   kept [[step, loss], ...]. */
+void job_copy_curve(const char *stored, size_t len, struct buf *out);
 /* Take a job that waits out of its lane, with the lane's reference; false
    when it has begun. */
 bool jobs_leave_lane(struct jobs *jobs, struct job *j);

@@ -297,6 +297,53 @@ add_examples(struct engine *engine, struct collection *c,
     return OK;
 }
 
+struct known {
+    uint64_t anchor, positive;
+};
+
+static int
+compare_known(const void *a, const void *b)
+{
+    const struct known *x = a, *y = b;
+    if (x->anchor != y->anchor)
+        return x->anchor < y->anchor ? -1 : 1;
+    return (x->positive > y->positive) - (x->positive < y->positive);
+}
+
+/* Pairs that say of one text that it is right and wrong for an anchor. What
+   is known as a positive is masked as a negative by the batches; a person
+   should look at both. */
+static enum err
+find_contradictions(struct learn_data *data)
+{
+    size_t n = data->n_examples;
+    struct known *known = mem_alloc(n + 1, sizeof *known);
+
+    if (known == NULL)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < n; i++)
+        known[i] = (struct known){.anchor = data->examples[i].anchor.key,
+            .positive = data->examples[i].positive.key};
+    qsort(known, n, sizeof *known, compare_known);
+    for (size_t i = 0; i < n; i++) {
+        const struct batch_example *e = &data->examples[i];
+        for (size_t j = 0; j < e->n_negatives; j++) {
+            const struct known pair = {
+                .anchor = e->anchor.key, .positive = e->negatives[j].key};
+            if (bsearch(&pair, known, n, sizeof pair, compare_known) == NULL)
+                continue;
+            if (data->n_contradictory < LEARN_CONTRADICTIONS)
+                data->contradictory[data->n_contradictory] =
+                    (struct learn_contradiction){.example = (uint32_t)i,
+                        .negative = e->negatives[j].input};
+            data->n_contradictory++;
+            break;
+        }
+    }
+    mem_free(known);
+    return OK;
+}
+
 /* How many pairs fit into memory at once. */
 static size_t
 pairs_max(const struct learn_data *data)
@@ -516,6 +563,8 @@ collect_pairs(struct engine *engine, struct collection *c,
         err = make_questions(data, judge, LEARN_QUESTIONS_MAX, &data->judge);
     if (err == OK && train_on)
         err = add_examples(engine, c, data, train);
+    if (err == OK && train_on)
+        err = find_contradictions(data);
     return err;
 }
 

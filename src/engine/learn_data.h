@@ -69,6 +69,13 @@ struct learn_ords {
     uint32_t anchor, positive;
 };
 
+/* A given negative that is a positive of the same anchor elsewhere. */
+struct learn_contradiction {
+    uint32_t example;
+    struct encoder_input negative;
+};
+#define LEARN_CONTRADICTIONS 5 /* kept */
+
 struct learn_data {
     struct arena arena; /* owns all below */
     struct learn_form form;
@@ -78,6 +85,8 @@ struct learn_data {
     size_t n_new, n_replayed; /* pairs of the train split */
     size_t n_left_out;        /* examples that did not fit into memory */
     size_t n_absent;          /* without text or picture */
+    struct learn_contradiction contradictory[LEARN_CONTRADICTIONS];
+    size_t n_contradictory; /* in all */
     uint64_t *barred; /* [n_barred] keys of tuned and judged sides, sorted */
     size_t n_barred;
     struct learn_questions tune, judge;

@@ -330,23 +330,27 @@ read_judging(
 
 /* ---- what goes together -------------------------------------------------- */
 
+/* A loss that needs the gradient of keys, which only a batch's own have; a
+   queue has the keys of anchors too, for the other direction. */
 static bool
-is_two_sided(enum train_loss loss)
+is_of_batch(const struct train_options *t)
 {
-    return loss == TRAIN_SYMMETRIC || loss == TRAIN_FOUR_WAY ||
-           loss == TRAIN_NT_XENT;
+    return t->loss == TRAIN_FOUR_WAY || t->loss == TRAIN_NT_XENT ||
+           (t->loss == TRAIN_SYMMETRIC && t->mechanism == TRAIN_MEMORY_BANK);
 }
 
 static enum err
 check_loss(const struct learn_options *o, struct fault *fault)
 {
     const struct train_options *t = &o->train;
+    bool queue = t->mechanism == TRAIN_MOMENTUM_QUEUE;
 
-    if (t->mechanism != TRAIN_IN_BATCH && is_two_sided(t->loss))
+    if (t->mechanism != TRAIN_IN_BATCH && is_of_batch(t))
         return fault_set(fault, ERR_INVALID, "/loss",
-            "the loss \"%s\" compares keys with each other, but with \"%s\" "
-            "only anchors learn: infonce, dcl or supcon",
-            train_loss_names[t->loss], train_mechanism_names[t->mechanism]);
+            "the loss \"%s\" compares all sides of a batch with each other: "
+            "\"%s\" takes %sinfonce, dcl%s",
+            train_loss_names[t->loss], train_mechanism_names[t->mechanism],
+            queue ? "symmetric, " : "", queue ? " or supcon" : "");
     if (t->loss == TRAIN_SUPCON && t->mechanism == TRAIN_MEMORY_BANK)
         return fault_set(fault, ERR_INVALID, "/loss",
             "the loss \"supcon\" needs labels, which stored vectors do not "
@@ -431,6 +435,8 @@ read_all(const struct json *root, const struct learn_setting *of,
         err = read_judging(root, o, fault);
     if (err == OK)
         err = check_loss(o, fault);
+    if (err == OK)
+        err = train_options_check(&o->train, fault);
     if (err == OK && of != NULL)
         err = check_reads(root, of->reads, fault);
     return err;

@@ -1,0 +1,197 @@
+/*
+ * learn_train.c - a candidate from the live encoder: a clone, what it takes
+ * from the corpus, hard negatives, the bank, and the run with its checkpoints.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/failpoint.h"
+#include "base/log.h"
+#include "engine/learn_bank.h"
+#include "engine/learn_checkpoint.h"
+#include "engine/learn_round.h"
+
+#define LR_TRAINED 0.3f /* of the default rate, when the parent is trained */
+
+/* ---- progress ------------------------------------------------------------ */
+
+static void
+tell_point(struct learn_round *r, const struct train_point *p)
+{
+    char data[480];
+    double share = (double)p->step / (double)p->n_steps;
+    double spent = (double)(clock_mono_ms() - r->start_ms) / 1000;
+    const struct job_point point = {.step = (int64_t)p->step,
+        .loss = p->loss,
+        .accuracy = p->accuracy,
+        .positive = p->positive,
+        .negative = p->negative,
+        .temperature = p->temperature,
+        .spread = p->spread,
+        .staleness = p->staleness};
+
+    job_set_progress(r->job,
+        LEARN_AT_TRAIN + share * (LEARN_AT_CHOOSE - LEARN_AT_TRAIN),
+        share > 0.02 ? spent / share * (1 - share) : -1);
+    job_add_point(r->job, &point);
+    snprintf(data, sizeof data,
+        "{\"step\":%zu,\"steps\":%zu,\"loss\":%.6f,\"accuracy\":%.4f,"
+        "\"positive\":%.4f,\"negative\":%.4f,\"temperature\":%.5f,"
+        "\"spread\":%.4f,\"staleness\":%.1f,\"lr\":%.6f,"
+        "\"pairs_per_second\":%.0f}",
+        p->step, p->n_steps, p->loss, p->accuracy, p->positive, p->negative,
+        p->temperature, p->spread, p->staleness, p->lr, p->pairs_per_second);
+    job_event(r->job, "metrics", data);
+}
+
+static bool
+on_step(void *arg, const struct train_point *point)
+{
+    struct learn_round *r = arg;
+
+    engine_yield_to_searches(r->engine);
+    if (point != NULL)
+        tell_point(r, point);
+    failpoint("learn_step");
+    return !job_stopped(r->job);
+}
+
+/* ---- what is taken from the corpus --------------------------------------- */
+
+struct refit {
+    struct learn_round *round;
+    struct encoder_input *texts; /* NULL: the examples' anchors */
+    size_t n, next, cap;
+    bool nomem;
+};
+
+static bool
+keep_text(void *arg, int64_t item, const char *text, size_t len)
+{
+    struct refit *f = arg;
+    (void)item;
+    if (f->n == f->cap)
+        return false;
+    f->texts[f->n].text = arena_strndup(&f->round->data.arena, text, len);
+    f->texts[f->n].len = len;
+    f->nomem = f->texts[f->n].text == NULL;
+    f->n += !f->nomem;
+    return !f->nomem;
+}
+
+static bool
+next_input(void *arg, struct encoder_input *input)
+{
+    struct refit *f = arg;
+    if (f->next == f->n)
+        return false;
+    *input = f->texts != NULL ? f->texts[f->next]
+                              : f->round->data.examples[f->next].anchor.input;
+    f->next++;
+    return true;
+}
+
+/* An untrained parent weighs its features by a general corpus: take the
+   collection's own frequencies. A trained one has learned on top of its. */
+static enum err
+refit_encoder(struct learn_round *r)
+{
+    struct refit f = {.round = r};
+    enum err err = OK;
+
+    if (r->form.reads == ENCODER_READS_IMAGE) {
+        f.n = r->data.n_examples;
+        return encoder_refit(r->candidate, next_input, &f);
+    }
+    f.cap = MIN(roster_count(r->c->roster) + 1024, LEARN_EXAMPLES_MAX);
+    f.texts = mem_calloc(f.cap, sizeof *f.texts);
+    if (f.texts == NULL)
+        return ERR_NOMEM;
+    err = learn_walk_documents(r->engine, r->c, keep_text, &f);
+    if (err == OK && f.nomem)
+        err = ERR_NOMEM;
+    if (err == OK)
+        err = encoder_refit(r->candidate, next_input, &f);
+    mem_free(f.texts);
+    return err;
+}
+
+static enum err
+make_candidate(struct learn_round *r)
+{
+    const struct encoder *parent = encoder_ref_get(r->live->encoder);
+    enum err err;
+
+    encoder_free(r->candidate);
+    r->candidate = NULL;
+    err = encoder_clone(&r->candidate, parent);
+    if (err == OK && !encoder_is_trained(parent))
+        err = refit_encoder(r);
+    return err;
+}
+
+/* ---- the run ------------------------------------------------------------- */
+
+static enum err
+run(struct learn_round *r, struct train_bank *bank,
+    struct learn_checkpoint *checkpoint)
+{
+    const struct train_checkpoint *state = learn_checkpoint_train(checkpoint);
+    int64_t start = clock_mono_ns();
+    bool resumes = state->load != NULL;
+    enum err err = train_run(r->candidate, r->data.examples, r->data.n_examples,
+        &r->options.train, bank, state, r->engine->tuner_pool, on_step, r,
+        &r->trained, &r->fault);
+
+    if (err == ERR_CORRUPT && resumes) {
+        log_info("learn", "checkpoint_unused job=%" PRId64 " reason=\"%s\"",
+            job_id(r->job), r->fault.detail);
+        r->fault = (struct fault){.err = OK};
+        learn_checkpoint_forget(checkpoint);
+        err = train_run(r->candidate, r->data.examples, r->data.n_examples,
+            &r->options.train, bank, state, r->engine->tuner_pool, on_step, r,
+            &r->trained, &r->fault);
+    } else if (resumes) {
+        log_info("learn", "checkpoint_resumed job=%" PRId64, job_id(r->job));
+    }
+    r->train_seconds = (double)(clock_mono_ns() - start) / 1e9;
+    return err;
+}
+
+enum err
+learn_train_candidate(struct learn_round *r)
+{
+    struct train_options *t = &r->options.train;
+    struct learn_checkpoint *checkpoint = NULL;
+    struct learn_bank bank = {.keys = NULL};
+    enum err err = OK;
+
+    r->start_ms = clock_mono_ms();
+    if (t->hard_negatives > 0 && t->pretext == TRAIN_PAIRS) {
+        job_set_phase(r->job, "mine", LEARN_AT_TRAIN / 2);
+        err = learn_mine(&r->mined, &r->data, r->c, r->live, &r->options,
+            r->resume.items_upto, r->job);
+    }
+    if (err != OK)
+        return err;
+    job_set_phase(r->job, "train", LEARN_AT_TRAIN);
+    r->start_ms = clock_mono_ms();
+    if (encoder_is_trained(encoder_ref_get(r->live->encoder)) &&
+        !r->options.lr_given)
+        t->schedule.lr *= LR_TRAINED;
+    err = make_candidate(r);
+    if (err == OK && t->mechanism == TRAIN_MEMORY_BANK)
+        err = learn_bank_load(&bank, &r->data, r->c, r->live, t->seed,
+            r->resume.items_upto, &r->fault);
+    if (err == OK)
+        err = learn_checkpoint_open(&checkpoint, r->engine->data_dir, r->job);
+    if (err == OK)
+        err = run(r, t->mechanism == TRAIN_MEMORY_BANK ? &bank.train : NULL,
+            checkpoint);
+    learn_checkpoint_close(checkpoint);
+    learn_bank_release(&bank);
+    return err;
+}
