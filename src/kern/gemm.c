@@ -7,14 +7,13 @@
 #else
 #include <stdbool.h>
 #include <dnnl.h>
+#include "kern/one_thread.h"
 
 /* Of libgomp, which oneDNN brings; clang has no omp.h of its own here. */
 extern void omp_set_num_threads(int n);
 
-/* oneDNN would start a team of threads in every thread that calls it; ours
-   split the work themselves. The setting belongs to the calling thread. */
-static void
-use_one_thread(void)
+void
+one_thread(void)
 {
     static _Thread_local bool done;
     if (!done)
@@ -37,7 +36,7 @@ gemm_f32(float *C, size_t ldc, const float *A, size_t lda, bool trans_a,
         trans_b ? CblasTrans : CblasNoTrans, (int)M, (int)N, (int)K, alpha, A,
         (int)lda, B, (int)ldb, beta, C, (int)ldc);
 #else
-    use_one_thread();
+    one_thread();
     dnnl_status_t status = dnnl_sgemm(trans_a ? 'T' : 'N', trans_b ? 'T' : 'N',
         (dnnl_dim_t)M, (dnnl_dim_t)N, (dnnl_dim_t)K, alpha, A, (dnnl_dim_t)lda,
         B, (dnnl_dim_t)ldb, beta, C, (dnnl_dim_t)ldc);

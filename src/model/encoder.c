@@ -11,6 +11,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -20,10 +21,11 @@
 
 #define CONFIG_MAX_BYTES 4096
 #define HEADER_MAX_BYTES 65536
-#define TENSORS_MAX 64
+#define TENSORS_MAX 128
 #define IO_BYTES (1u << 20)
 
-static const struct encoder_family *const families[] = {&static_encoder_family};
+static const struct encoder_family *const families[] = {
+    &static_encoder_family, &vision_encoder_family};
 
 static const struct encoder_family *
 find_family(const char *name)
@@ -48,8 +50,8 @@ make_encoder(struct encoder **out, const char *family, const char *config_json,
 
     if (f == NULL)
         return fault_set(fault, ERR_UNSUPPORTED, "/family",
-            "there is no encoder family \"%.40s\" in this version; there is "
-            "\"static\"",
+            "there is no encoder family \"%.40s\" in this version; there are "
+            "\"static\" for texts and \"vision\" for pictures",
             family);
     buf_init(&canonical, CONFIG_MAX_BYTES);
     err = json_parse(
@@ -66,7 +68,12 @@ make_encoder(struct encoder **out, const char *family, const char *config_json,
         err = buf_status(config);
     }
     if (err == OK) {
+        encoder->cache = mem_calloc(1, sizeof *encoder->cache);
         encoder->family = f;
+        if (encoder->cache == NULL)
+            err = ERR_NOMEM;
+    }
+    if (err == OK) {
         encoder->config_json = buf_take(&canonical, &len);
         *out = encoder;
         encoder = NULL;
@@ -84,11 +91,21 @@ encoder_new(struct encoder **out, const char *family, const char *config_json,
     return make_encoder(out, family, config_json, true, config, fault);
 }
 
+static void
+drop_cache(struct encoder *encoder)
+{
+    if (encoder->cache == NULL || atomic_load(encoder->cache) == NULL)
+        return;
+    encoder->family->cache_free(atomic_exchange(encoder->cache, NULL));
+}
+
 void
 encoder_free(struct encoder *encoder)
 {
     if (encoder == NULL)
         return;
+    drop_cache(encoder);
+    mem_free(encoder->cache);
     mem_free(encoder->params);
     mem_free(encoder->config_json);
     mem_free(encoder);
@@ -101,9 +118,11 @@ encoder_clone(struct encoder **out, const struct encoder *encoder)
     if (copy == NULL)
         return ERR_NOMEM;
     memcpy(copy, encoder, encoder->struct_bytes);
+    copy->cache = mem_calloc(1, sizeof *copy->cache);
     copy->params = mem_alloc_aligned(encoder->n_params, sizeof(float));
     copy->config_json = mem_strdup(encoder->config_json);
-    if (copy->params == NULL || copy->config_json == NULL) {
+    if (copy->cache == NULL || copy->params == NULL ||
+        copy->config_json == NULL) {
         encoder_free(copy);
         return ERR_NOMEM;
     }
@@ -185,9 +204,17 @@ encoder_tokenize(const struct encoder *encoder, const char *text, size_t len,
 float *
 encoder_params(struct encoder *encoder, size_t *n_params)
 {
+    drop_cache(encoder);
     encoder->trained = true;
+    encoder->unsealed = true;
     *n_params = encoder->n_params;
     return encoder->params;
+}
+
+void
+encoder_seal(struct encoder *encoder)
+{
+    encoder->unsealed = false;
 }
 
 const float *
@@ -532,6 +559,7 @@ encoder_grads_clear(struct encoder_grads *grads)
 enum err
 encoder_refit(struct encoder *encoder, encoder_next_fn *next, void *arg)
 {
+    drop_cache(encoder);
     enum err err = encoder->family->refit(encoder, next, arg);
     if (err == OK)
         encoder->trained = true;

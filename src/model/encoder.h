@@ -1,7 +1,7 @@
 /*
  * encoder.h - what every encoder is: a batch in, unit vectors out.
  *
- * An encoder is a family (static; later transformer, vision), a configuration
+ * An encoder is a family (static, vision), a configuration
  * and one flat block of parameters. It is immutable while it is shared: any
  * number of threads may encode with it at once. Training works on a private
  * clone: encoder_forward keeps on a tape what encoder_backward needs, the
@@ -68,9 +68,10 @@ struct encoder_grads {
 /*
  * encoder_new - an untrained encoder.
  *
- *   family       "static"
+ *   family       "static", "vision"
  *   config_json  the family's settings, {} for all defaults: for static
- *                {"dims": 512, "buckets": 65536, "seed": 1, ...}
+ *                {"dims": 512, "buckets": 65536, "seed": 1, ...}; for vision
+ *                {"input": 32, "channels": 3, "width": 32, "stages": 2, ...}
  *   config       given the complete canonical settings, as stored with a
  *                generation (caller inits and releases); may be NULL
  *
@@ -98,9 +99,9 @@ const char *encoder_config_json(const struct encoder *encoder);
 size_t encoder_bytes(const struct encoder *encoder); /* heap in use */
 
 /*
- * encoder_encode - vectors for n texts.
+ * encoder_encode - vectors for n texts or pictures.
  *
- *   out   [n, D]  overwritten: unit rows, or zero for a text without features
+ *   out   [n, D]  overwritten: unit rows, or zero for an input without features
  *   info  [n]     overwritten; may be NULL
  *   pool          splits large batches; NULL: the calling thread alone
  *
@@ -110,16 +111,20 @@ enum err encoder_encode(const struct encoder *encoder,
     const struct encoder_input *inputs, size_t n, float *out,
     struct encoder_info *info, struct pool *pool) NODISCARD;
 
-/* The tokens of a text as the family sees them: fn is called once a token. */
+/* The tokens of a text as the family sees them: fn is called once a token.
+   ERR_UNSUPPORTED where it reads pictures. */
 typedef void encoder_token_fn(
     void *arg, const char *token, size_t len, uint32_t id);
 enum err encoder_tokenize(const struct encoder *encoder, const char *text,
     size_t len, encoder_token_fn *fn, void *arg) NODISCARD;
 
-/* Parameters: one flat block. Writing is for the owner of a private clone. */
+/* Parameters: one flat block. Writing is for the owner of a private clone;
+   once encoder_params was called nothing is remembered from one call to the
+   next, until encoder_seal says that the writing is over. */
 float *encoder_params(struct encoder *encoder, size_t *n_params);
 const float *encoder_params_const(
     const struct encoder *encoder, size_t *n_params);
+void encoder_seal(struct encoder *encoder); /* before it is shared */
 
 void encoder_fingerprint(
     const struct encoder *encoder, uint8_t out[SHA256_BYTES]);
@@ -173,11 +178,12 @@ void encoder_grads_clear(struct encoder_grads *grads);
 
 /*
  * encoder_refit - set what an encoder takes from a corpus without training
- * (static: the document frequencies behind its feature weights), from n_texts
- * texts given by next, which returns false at the end. Only for a private
+ * (static: the document frequencies behind its feature weights; vision: the
+ * mean and the deviation of the channels), from the inputs that next gives
+ * until it returns false. Only for a private
  * clone.
  */
-typedef bool encoder_next_fn(void *arg, struct encoder_input *text);
+typedef bool encoder_next_fn(void *arg, struct encoder_input *input);
 enum err encoder_refit(
     struct encoder *encoder, encoder_next_fn *next, void *arg) NODISCARD;
 

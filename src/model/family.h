@@ -12,7 +12,7 @@
 
 /* One tensor of the saved form: a named run of the flat parameters. */
 struct encoder_tensor {
-    const char *name;
+    char name[40];
     size_t start;   /* into the parameters */
     size_t dims[2]; /* rows, columns; a vector has dims[1] = 0 */
 };
@@ -44,6 +44,8 @@ struct encoder_family {
     size_t (*n_segments_max)(const struct encoder *encoder);
     enum err (*refit)(
         struct encoder *encoder, encoder_next_fn *next, void *arg);
+    /* Free what encode left in *encoder->cache; NULL: it leaves nothing. */
+    void (*cache_free)(void *cache);
 };
 
 struct encoder {
@@ -51,12 +53,15 @@ struct encoder {
     size_t n_dims;
     size_t max_tokens;
     uint32_t image_side, image_channels; /* 0: reads text */
-    float *params; /* [n_params], one block */
+    float *params;                       /* [n_params], one block */
     size_t n_params;
-    bool trained;        /* parameters differ from what the seed gives */
-    char *config_json;   /* canonical */
-    size_t struct_bytes; /* of the family's struct, which holds no pointer
-                            of its own: a copy of it is a copy */
+    bool trained;           /* parameters differ from what the seed gives */
+    bool unsealed;          /* parameters may change between two calls */
+    _Atomic(void *) *cache; /* what encode derived from the parameters; only
+                               while sealed; the family's */
+    char *config_json;      /* canonical */
+    size_t struct_bytes;    /* of the family's struct, which holds no pointer
+                               of its own: a copy of it is a copy */
 };
 
 struct encoder_tape {
@@ -64,5 +69,6 @@ struct encoder_tape {
 };
 
 extern const struct encoder_family static_encoder_family;
+extern const struct encoder_family vision_encoder_family;
 
 #endif

@@ -82,7 +82,7 @@ only() { # HEADER-PATTERN ALLOWED-FILES-PATTERN
     only 'sqlite3\.h' 'src/store/[^:]*'
     only 'microhttpd\.h' 'server/[^:]*'
     only 'jansson\.h' 'src/base/json\.c|server/codec[^:]*|clients/[^:]*'
-    only '(dnnl|cblas)\.h' 'src/kern/gemm[^:]*'
+    only '(dnnl|cblas)\.h' 'src/kern/(gemm|conv)[^:]*'
     only '[a-z]*intrin\.h|arm_neon\.h' 'src/kern/kern_[^:]*'
     only 'utf8proc\.h' 'src/text/[^:]*'
     only 'nettle/[^>]*' 'src/base/hash\.c|server/auth\.c'
