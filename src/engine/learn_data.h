@@ -171,7 +171,8 @@ enum err learn_inputs(struct engine *engine, struct collection *c,
 
 /* Nothing to encode? */
 bool learn_is_absent(const struct encoder_input *input);
-/* Hash of the content, as batch_side.key. */
+/* Hash of the content, as batch_side.key; of a text without the white space
+   around it. */
 uint64_t learn_key(const struct encoder_input *input);
 
 /*

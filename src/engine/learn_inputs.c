@@ -185,12 +185,28 @@ learn_is_absent(const struct encoder_input *input)
     return input->image == NULL && (input->text == NULL || input->len == 0);
 }
 
+static bool
+is_space(char c)
+{
+    return c == ' ' || c == '\n' || c == '\t' || c == '\r';
+}
+
 uint64_t
 learn_key(const struct encoder_input *input)
 {
     const struct image *image = input->image;
-    if (image == NULL)
-        return hash_bytes(input->text, input->len, SEED_CONTENT);
+    if (image == NULL) {
+        /* a document without a title begins with the template's line break */
+        const char *text = input->text;
+        size_t len = input->len;
+        while (len > 0 && is_space(text[0])) {
+            text++;
+            len--;
+        }
+        while (len > 0 && is_space(text[len - 1]))
+            len--;
+        return hash_bytes(text, len, SEED_CONTENT);
+    }
     return hash_bytes(image->pixels,
         (size_t)image->width * image->height * image->channels, SEED_CONTENT);
 }

@@ -198,6 +198,8 @@ learn_judge(struct learn_round *r)
         err = write_changes(r, &before, &after);
     }
     if (err == OK)
+        err = learn_measure(r, of_live, of_shadow);
+    if (err == OK)
         err = store_run(r->engine->store, count_judge, r);
     judge_ranks_release(&before);
     judge_ranks_release(&after);

@@ -78,8 +78,9 @@ float *learn_encode_anchors(struct learn_round *r,
    examples of gains and losses to the report. */
 enum err learn_calibrate(struct learn_round *r) NODISCARD;
 enum err learn_judge(struct learn_round *r) NODISCARD;
-/* learn_measure.c */
-enum err learn_measure(struct learn_round *r) NODISCARD;
+/* learn_measure.c: measures, from the judged anchors' vectors. */
+enum err learn_measure(struct learn_round *r, const float *of_live,
+    const float *of_shadow) NODISCARD;
 
 /* learn_report.c: whether to promote, and why, in words. */
 bool learn_verdict(const struct learn_round *r, char *reason, size_t n);

@@ -70,8 +70,7 @@ static bool
 has_negative(const struct batch_example *e, const char *text)
 {
     for (size_t i = 0; i < e->n_negatives; i++) {
-        if (e->negatives[i].input.len == strlen(text) &&
-            memcmp(e->negatives[i].input.text, text, strlen(text)) == 0)
+        if (e->negatives[i].key == side(text).key)
             return true;
     }
     return false;
