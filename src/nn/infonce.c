@@ -523,7 +523,6 @@ set_figures(const struct task *t, size_t i, const struct row_sums *sums)
     figures[ROW_LOSS] = (float)(loss + rest * own - sums->positive);
     figures[ROW_HIT] = t->own[i] >= sums->top;
     figures[ROW_POSITIVE] = t->own[i] * in->tau;
-    figures[ROW_SCALE] = (float)(views ? sums->scale / 2 : sums->scale);
     figures[ROW_NEGATIVE] = 0;
     size_t m = mask_from(in, i);
     for (; m < in->n_mask && in->mask[m].row == i; m++)
@@ -563,6 +562,9 @@ gradient_worker(void *arg, size_t shard_i, size_t thread_i)
             g -= t->row.share[i];
             sums.scale += (double)g * (double)t->own[i];
         }
+        /* in VIEWS g holds the rows' part and, across, the columns' */
+        t->figures[i * ROW_FIGURES + ROW_SCALE] =
+            (float)(in->layout == INFONCE_VIEWS ? sums.scale / 2 : sums.scale);
         if (i < t->anchors)
             set_figures(t, i, &sums);
         if (in->layout == INFONCE_APART)
@@ -686,10 +688,11 @@ infonce(const struct infonce_in *in, struct infonce_out *out, float *workspace,
     second_pass(&t, pool);
     out->loss = out->d_log_scale = out->accuracy = 0;
     out->positive = out->negative = 0;
+    for (size_t i = 0; i < t.R; i++)
+        out->d_log_scale += (double)t.figures[i * ROW_FIGURES + ROW_SCALE];
     for (size_t i = 0; i < t.anchors; i++) {
         const float *figures = t.figures + i * ROW_FIGURES;
         out->loss += (double)figures[ROW_LOSS];
-        out->d_log_scale += (double)figures[ROW_SCALE];
         out->accuracy += (double)figures[ROW_HIT] / (double)t.anchors;
         out->positive += (double)figures[ROW_POSITIVE] / (double)t.anchors;
         out->negative += (double)figures[ROW_NEGATIVE] / (double)t.anchors;
