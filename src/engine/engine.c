@@ -133,6 +133,7 @@ engine_close(struct engine *engine)
     pthread_rwlock_destroy(&engine->registry);
     pthread_mutex_destroy(&engine->creating);
     mem_free(engine->static_config);
+    mem_free(engine->vision_config);
     mem_free(engine->data_dir);
     mem_free(engine);
 }
@@ -198,6 +199,28 @@ engine_counters(const struct engine *engine, struct engine_counters *out)
 static const char *const image_types[] = {
     "image/jpeg", "image/png", "image/webp", NULL};
 
+/* The complete settings of pictures' default encoder, made when they are asked
+   for the first time; under engine->creating. */
+static enum err
+know_vision(struct engine *engine)
+{
+    struct encoder *encoder;
+    struct buf config;
+    if (engine->vision_config) {
+        return OK;
+    }
+    buf_init(&config, SETTINGS_BYTES_MAX);
+    enum err err = encoder_new(&encoder, "vision", "{}", &config, NULL);
+    if (!err) {
+        engine->vision_dims = encoder_dims(encoder);
+        engine->vision_config = mem_strdup(config.data ? config.data : "{}");
+        encoder_free(encoder);
+        err = engine->vision_config ? OK : ERR_NOMEM;
+    }
+    buf_release(&config);
+    return err;
+}
+
 /* The encoders on offer; their default settings come from the encoder. */
 static enum err
 describe_encoders(
@@ -207,8 +230,12 @@ describe_encoders(
     if (!e) {
         return ERR_NOMEM;
     }
-    const char *config = "{}";
+    const char *config = "{}", *vision = "{}";
     pthread_mutex_lock(&engine->creating);
+    if (know_vision(engine) == OK) {
+        vision = arena_strndup(
+            arena, engine->vision_config, strlen(engine->vision_config));
+    }
     if (engine->static_config) {
         config = arena_strndup(
             arena, engine->static_config, strlen(engine->static_config));
@@ -226,10 +253,10 @@ describe_encoders(
         .reads = "image",
         .description = "a convolutional network over pictures; no download; "
                        "trainable on the pictures themselves",
-        .config_json = "{}",
-        .dims_default = 128,
+        .config_json = vision,
+        .dims_default = engine->vision_dims,
         .dims_min = ENCODER_DIMS_MIN,
-        .dims_max = ENCODER_DIMS_MAX};
+        .dims_max = 1024};
     e[2] = (struct engine_encoder_info){.name = SETTINGS_EXTERNAL,
         .reads = "nothing",
         .description = "the client brings a vector with each item",
@@ -239,7 +266,7 @@ describe_encoders(
         .dims_max = ENCODER_DIMS_MAX};
     info->encoders = e;
     info->n_encoders = 3;
-    return config ? OK : ERR_NOMEM;
+    return config && vision ? OK : ERR_NOMEM;
 }
 
 enum err

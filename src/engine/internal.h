@@ -110,6 +110,8 @@ struct engine {
     pthread_mutex_t creating; /* one collection or alias at a time */
     char *static_config;      /* complete settings of the default encoder,
                                  once they are known; under creating */
+    char *vision_config;      /* the same of pictures' */
+    size_t vision_dims;
     struct impressions *impressions;
     struct jobs *jobs;
     struct keeper *keeper;

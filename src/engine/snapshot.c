@@ -34,6 +34,7 @@ encoder_ref_new(struct encoder_ref **out, struct encoder *encoder)
     if (!ref) {
         return ERR_NOMEM;
     }
+    encoder_seal(encoder);
     ref->encoder = encoder;
     ref->refs = 1;
     *out = ref;
