@@ -15,7 +15,7 @@
 static void
 refuse(struct request *req, const struct fault *fault)
 {
-    if (fault->err == ERR_UNSUPPORTED)
+    if (fault->err == ERR_UNSUPPORTED && fault->pointer[0] != '\0')
         problem_reply_as(req, 415, fault);
     else
         problem_reply(req, fault);
@@ -210,10 +210,7 @@ ep_image_views(struct request *req)
     if (strncmp(fault.pointer, prefix, len) == 0 && fault.pointer[len] == '/')
         memmove(fault.pointer, fault.pointer + len,
             strlen(fault.pointer + len) + 1);
-    if (fault.err == ERR_UNSUPPORTED) /* the encoder reads no pictures */
-        problem_reply_as(req, 422, &fault);
-    else
-        problem_reply(req, &fault);
+    problem_reply(req, &fault);
 }
 
 /* ---- search -------------------------------------------------------------- */

@@ -98,10 +98,11 @@ problem_fault_status(const struct fault *fault)
     static const char image[] = "/image";
     size_t len = strlen(fault->pointer);
     size_t n = sizeof(image) - 1;
-    if (fault->err == ERR_UNSUPPORTED && len >= n &&
-        strcmp(fault->pointer + len - n, image) == 0)
+    if (fault->err != ERR_UNSUPPORTED)
+        return problem_status(fault->err);
+    if (len >= n && strcmp(fault->pointer + len - n, image) == 0)
         return 422;
-    return problem_status(fault->err);
+    return len == 0 ? 409 : problem_status(fault->err);
 }
 
 int

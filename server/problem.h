@@ -19,8 +19,10 @@
 struct request;
 
 int problem_status(enum err err);
-/* The same of a whole fault: a picture of a kind that is not taken is refused
-   for good (422), not for this version. */
+/* The same of a whole fault. ERR_UNSUPPORTED is told apart: a picture of a
+   kind that is not taken is refused for good (422); without a pointer it is the
+   collection that is fixed as one that does not do this (409); else it is for
+   a later version (501). */
 int problem_fault_status(const struct fault *fault);
 
 /* Seconds for Retry-After, or 0 when the status has none. */

@@ -92,7 +92,7 @@ collection_make(struct cli *cli, const struct picture_opts *opts)
     path_collection(&path, cli->global.collection, "");
     json_object_set_new(body, "encoder", json_string("vision"));
     if (opts->side != ARGS_INT_UNSET)
-        json_object_set_new(config, "side", json_integer(opts->side));
+        json_object_set_new(config, "input", json_integer(opts->side));
     if (opts->grey)
         json_object_set_new(config, "channels", json_integer(1));
     if (json_object_size(config) > 0)

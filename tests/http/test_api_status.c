@@ -18,7 +18,9 @@
 
 #include <cmocka.h>
 
+#include "base/alloc.h"
 #include "tests/support/http_kit.h"
+#include "tests/support/image_kit.h"
 
 #define D "/v1/collections/docs"
 #define A "/v1/admin/collections/docs"
@@ -81,6 +83,9 @@ upper(const char *method)
     return text;
 }
 
+static struct buf png; /* a picture */
+
+/* png.data as the body is sent whole. */
 static long
 call_status(struct kit_daemon *daemon, const char *method, const char *path,
     const char *type, const char *body, const char *header)
@@ -89,6 +94,7 @@ call_status(struct kit_daemon *daemon, const char *method, const char *path,
         .path = path,
         .type = type,
         .body = body,
+        .body_len = body && body == png.data ? png.len : 0,
         .headers = {header}};
     struct kit_reply reply = kit_do(daemon, &call);
     long status = reply.status;
@@ -111,9 +117,16 @@ body_type(json_t *operation)
         json_object_get(json_object_get(operation, "requestBody"), "content");
     if (!content)
         return NULL;
-    return json_object_get(content, "application/json")
-               ? "application/json"
-               : "application/x-ndjson";
+    return json_object_get(content, "application/json") ? "application/json"
+           : json_object_get(content, "image/png")      ? "image/png"
+                                                   : "application/x-ndjson";
+}
+
+static bool
+is_picture(json_t *operation)
+{
+    const char *type = body_type(operation);
+    return type && strcmp(type, "image/png") == 0;
 }
 
 static bool
@@ -149,10 +162,11 @@ probe_shared(const char *method, const char *path, json_t *operation)
             print_error("%s %s: %ld\n", m, path, status);
         assert_int_equal(status, 415);
     }
-    if (type && documents(operation, "400") && !is_lines(operation))
+    bool tree = type && !is_lines(operation) && !is_picture(operation);
+    if (documents(operation, "400") && tree)
         assert_int_equal(
             call_status(&open_daemon, m, filled, type, "[{\"a\":", NULL), 400);
-    if (documents(operation, "400") && (!type || is_lines(operation))) {
+    if (documents(operation, "400") && !tree) {
         (void)snprintf(broken, sizeof(broken), "%s?a=%%zz", filled);
         assert_int_equal(call_status(&open_daemon, m, broken, type,
                              type ? "{}" : NULL, NULL),
@@ -160,16 +174,16 @@ probe_shared(const char *method, const char *path, json_t *operation)
     }
     if (type && documents(operation, "413")) {
         memset(big, 'a', sizeof(big) - 1);
-        const char *json = is_lines(operation) ? NULL : "application/json";
-        if (json)
-            assert_int_equal(call_status(&keyed_daemon, m, filled, json, big,
+        if (!is_lines(operation))
+            assert_int_equal(call_status(&keyed_daemon, m, filled, type, big,
                                  "Authorization: Bearer " KEY_ADMIN),
                 413);
     }
     if (documents(operation, "404") && strstr(path, "{collection}")) {
         const char *body = NULL;
         if (type)
-            body = strcmp(m, "POST") == 0 && strstr(path, "/items") &&
+            body = is_picture(operation) ? png.data
+                   : strcmp(m, "POST") == 0 && strstr(path, "/items") &&
                            !strstr(path, "delete")
                        ? "[{\"id\":\"a\",\"text\":\"b\"}]"
                    : strstr(path, "/pairs")
@@ -566,6 +580,56 @@ test_backup(void **state)
     kit_reply_free(&reply);
 }
 
+#define PHOTOS "/v1/collections/photos"
+#define IMAGE PHOTOS "/items/p/image"
+#define VIEWS PHOTOS "/items/p/views"
+
+static void
+test_pictures(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *method;
+        const char *path;
+        const char *type; /* of a picture as the body */
+        const char *header;
+        long status;
+    } calls[] = {
+        {"PUT", IMAGE, "image/png", NULL, 201},
+        {"PUT", IMAGE, "application/octet-stream", NULL, 200},
+        {"PUT", IMAGE, "image/jpeg", NULL, 415},
+        {"PUT", IMAGE, "image/png", "If-None-Match: *", 412},
+        {"PUT", IMAGE "?wait=x", "image/png", NULL, 422},
+        {"GET", IMAGE, NULL, NULL, 200},
+        {"HEAD", IMAGE, NULL, NULL, 200},
+        {"GET", IMAGE, NULL, "If-None-Match: *", 304},
+        {"GET", IMAGE "?n=1", NULL, NULL, 422},
+        {"GET", VIEWS, NULL, NULL, 200},
+        {"GET", VIEWS "?n=0", NULL, NULL, 422},
+        {"GET", D "/items/a/views", NULL, NULL, 409},
+        {"PUT", "/v1/collections/ext/items/x/image", "image/png", NULL, 409},
+        {"GET", PHOTOS "/items/q/views", NULL, NULL, 404},
+        {"POST", PHOTOS "/search/image", "image/png", NULL, 200},
+        {"POST", PHOTOS "/search/image?k=0", "image/png", NULL, 422},
+        {"DELETE", IMAGE, NULL, "If-Match: \"9999\"", 412},
+        {"DELETE", IMAGE "?wait=x", NULL, NULL, 422},
+        {"DELETE", IMAGE, NULL, NULL, 200},
+        {"DELETE", IMAGE, NULL, NULL, 404},
+        {"GET", IMAGE, NULL, NULL, 404},
+    };
+    assert_int_equal(
+        call_status(&open_daemon, "PUT", PHOTOS, NULL,
+            "{\"encoder\":\"vision\",\"encoder_config\":{\"input\":28}}", NULL),
+        201);
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        long status = call_status(&open_daemon, calls[i].method, calls[i].path,
+            calls[i].type, calls[i].type ? png.data : NULL, calls[i].header);
+        if (status != calls[i].status)
+            print_error("%s %s: %ld\n", calls[i].method, calls[i].path, status);
+        assert_int_equal(status, calls[i].status);
+    }
+}
+
 /* A body over the limit of a line-taking endpoint is refused by the line. */
 static void
 test_deletes_collection(void **state)
@@ -640,8 +704,13 @@ test_all_seen(void **state)
 static void
 start_all(void)
 {
-    static const char *const keyed[] = {
-        "--body-bytes-max", "4096", "--auth-failures-per-minute", "5", NULL};
+    struct image image;
+    image_kit_paint(&image, 32, 32, 3, 1);
+    buf_init(&png, 1u << 20);
+    image_kit_png(&png, &image, NULL);
+    image_release(&image);
+    static const char *const keyed[] = {"--body-bytes-max", "4096",
+        "--image-bytes-max", "4096", "--auth-failures-per-minute", "5", NULL};
     (void)setenv("KINDRED_KEY_READ", KEY_READ, 1);
     (void)setenv("KINDRED_KEY_WRITE", KEY_WRITE, 1);
     (void)setenv("KINDRED_KEY_ADMIN", KEY_ADMIN, 1);
@@ -678,6 +747,7 @@ main(void)
     const struct CMUnitTest after[] = {
         cmocka_unit_test(test_feedback),
         cmocka_unit_test(test_backup),
+        cmocka_unit_test(test_pictures),
         cmocka_unit_test(test_deletes_collection),
         cmocka_unit_test(test_all_seen),
     };
@@ -689,5 +759,6 @@ main(void)
     kit_clean(&open_daemon);
     kit_clean(&keyed_daemon);
     json_decref(openapi);
+    buf_release(&png);
     return failed != 0;
 }
