@@ -302,9 +302,11 @@ run_steps(struct run *r, const struct train_checkpoint *checkpoint,
         if (at_point)
             take_point(r, &point, n_steps, start_ns);
         r->step++;
-        if (progress != NULL && !progress(arg, at_point ? &point : NULL))
-            err = ERR_CANCELLED;
-        else if (r->n_collapsed >= COLLAPSED_POINTS) {
+        if (progress != NULL && !progress(arg, at_point ? &point : NULL)) {
+            /* who stops it may want to go on later */
+            err = last ? OK : save_state(r, checkpoint, &start_ns);
+            err = err == OK ? ERR_CANCELLED : err;
+        } else if (r->n_collapsed >= COLLAPSED_POINTS) {
             result->collapsed = true;
             err = fault_set(fault, ERR_INVALID, "",
                 "the embeddings collapsed: at step %zu their spread is %.3f, "
