@@ -27,7 +27,7 @@ generation(struct learn_round *r, int which)
 /* ---- alignment and uniformity -------------------------------------------- */
 
 /* Rows of the ordinals that both generations have. */
-static enum err
+static void
 get_rows(struct snapshot *s, const uint32_t *ords, size_t n, float *out)
 {
     size_t D = ann_dims(s->index->ann);
@@ -35,7 +35,6 @@ get_rows(struct snapshot *s, const uint32_t *ords, size_t n, float *out)
         if (ann_get(s->index->ann, ords[i], out + i * D) != OK)
             memset(out + i * D, 0, D * sizeof *out); /* deleted meanwhile */
     }
-    return OK;
 }
 
 static enum err
@@ -51,9 +50,8 @@ measure_judged(struct learn_round *r, int which, const float *anchors)
 
     for (size_t i = 0; i < n && err == OK; i++)
         ords[i] = q->questions[i].relevant[0];
-    if (err == OK)
-        err = get_rows(s, ords, n, rows);
     if (err == OK) {
+        get_rows(s, ords, n, rows);
         r->measures.alignment[which] = measure_alignment(anchors, rows, n, D);
         err = measure_uniformity(&r->measures.uniformity[which], rows,
             n_uniform, D, r->engine->tuner_pool);
@@ -156,9 +154,8 @@ vote(struct learn_round *r, int which, const struct labelled *all, size_t n,
         ords[i] = all[i].ord;
         class[i] = all[i].class;
     }
-    if (err == OK)
-        err = get_rows(s, ords, n, rows);
     if (err == OK) {
+        get_rows(s, ords, n, rows);
         const struct measure_set test = {
             .rows = rows, .label = class, .n = n_tested};
         const struct measure_set train = {.rows = rows + n_tested * D,

@@ -72,8 +72,7 @@ static bool
 keep_text(void *arg, int64_t item, const char *text, size_t len)
 {
     struct refit *f = arg;
-    (void)item;
-    if (f->n == f->cap)
+    if (f->n == f->cap || item > f->round->resume.items_upto)
         return false;
     f->texts[f->n].text = arena_strndup(&f->round->data.arena, text, len);
     f->texts[f->n].len = len;
