@@ -6,8 +6,7 @@
  * are the wanted gradient, by q, by k and by log(1 / tau). Symmetric and not,
  * with weights (zeros among them), masks, given negatives, temperatures from
  * 0.01 to 1, and sizes on both sides of the implementation's shards and
- * blocks. The exponential's stated relative error of 1e-5 is the tolerance's
- * ground.
+ * blocks. The rounding of logits as large as 1 / tau is the tolerance's ground.
  */
 #include <math.h>
 #include <setjmp.h>
