@@ -12,6 +12,7 @@
 #define ALIGN_FLOATS 16
 #define ALIGNED(n) (((n) + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS)
 
+#define GRID_DEFAULT 4        /* or the last map's side, when that is less */
 #define MACS_MAX 4e9          /* multiply-adds a picture */
 #define KEEP_MAX (32.0 * 1e6) /* floats of a picture's maps */
 #define RUN_FLOATS (1u << 16) /* of a run's largest map */
@@ -300,6 +301,8 @@ plan_convs(struct vision_encoder *e)
                 block->shortcut = add_conv(e, ic, channels, side, 1, stride);
             last = block->conv2;
         }
+    uint32_t map = e->convs[last].side_out;
+    e->grid = MIN(e->grid, map);
     e->n_features = (size_t)channels * e->grid * e->grid;
     if (!e->linear)
         e->base.n_dims = e->n_features;
@@ -351,22 +354,10 @@ plan_places(const struct vision_encoder *e, struct vision_places *p, bool keep)
 }
 
 struct settings {
-    int64_t input, channels, width, blocks, stages, stem_stride, dims, seed;
-    bool grid, linear;
+    int64_t input, channels, width, blocks, stages, stem_stride, dims, seed,
+        grid;
+    bool linear;
 };
-
-static enum err
-read_pool(struct settings *s, const struct json *config, struct fault *fault)
-{
-    const char *pool = "mean";
-    enum err err =
-        json_get_str(config, "", "pool", JSON_OPTIONAL, &pool, NULL, fault);
-    if (err == OK && strcmp(pool, "mean") != 0 && strcmp(pool, "grid") != 0)
-        err = fault_set(fault, ERR_INVALID, "/pool",
-            "pool is \"mean\" or \"grid\", not \"%.40s\"", pool);
-    s->grid = strcmp(pool, "grid") == 0;
-    return err;
-}
 
 /* What a size of picture wants when nothing is said: a map of 14 to 32 behind
    the stem, and of 4 to 8 at the end. */
@@ -383,11 +374,12 @@ read_settings(
     struct settings *s, const struct json *config, struct fault *fault)
 {
     static const char *const keys[] = {"input", "channels", "width", "blocks",
-        "stages", "stem_stride", "pool", "dims", "linear", "seed"};
+        "stages", "stem_stride", "grid", "dims", "linear", "seed"};
     *s = (struct settings){.input = 32,
         .channels = 3,
         .width = 32,
         .blocks = 2,
+        .grid = GRID_DEFAULT,
         .dims = 128,
         .seed = 1,
         .linear = true};
@@ -422,7 +414,8 @@ read_settings(
         err = fault_set(
             fault, ERR_INVALID, "/stem_stride", "stem_stride is 1, 2 or 4");
     if (err == OK)
-        err = read_pool(s, config, fault);
+        err = json_get_i64(config, "", "grid", JSON_OPTIONAL, 1,
+            VISION_GRID_MAX, &s->grid, fault);
     if (err == OK)
         err = json_get_bool(
             config, "", "linear", JSON_OPTIONAL, &s->linear, fault);
@@ -455,6 +448,15 @@ check_size(const struct vision_encoder *e, const struct settings *s,
             "values in memory, more than %.0f billion and %.0f: a larger "
             "stem_stride, a smaller input or less width",
             macs * 1e-9, e->keep.floats, MACS_MAX * 1e-9, KEEP_MAX);
+    if (json_find(config, "grid") != NULL && s->grid != (int64_t)e->grid)
+        return fault_set(fault, ERR_INVALID, "/grid",
+            "the last map has %u x %u cells, a grid of %lld does not fit",
+            (unsigned)e->grid, (unsigned)e->grid, (long long)s->grid);
+    if (!s->linear && e->n_features > ENCODER_DIMS_MAX)
+        return fault_set(fault, ERR_INVALID, "/linear",
+            "without a linear layer the vectors would have %zu dims, at most "
+            "%d: a smaller grid or width",
+            e->n_features, ENCODER_DIMS_MAX);
     if (!s->linear && json_find(config, "dims") != NULL &&
         (size_t)s->dims != e->n_features)
         return fault_set(fault, ERR_INVALID, "/dims",
@@ -483,7 +485,7 @@ vision_make(struct encoder **out, const struct json *config, bool fill,
     e->n_blocks = (uint32_t)s.blocks;
     e->n_stages = (uint32_t)s.stages;
     e->stem_stride = (uint32_t)s.stem_stride;
-    e->grid = s.grid ? 2 : 1;
+    e->grid = (uint32_t)s.grid;
     e->linear = s.linear;
     e->seed = (uint64_t)s.seed;
     plan_convs(e);
@@ -506,13 +508,13 @@ vision_make(struct encoder **out, const struct json *config, bool fill,
     if (fill)
         fill_untrained(e);
     buf_printf(canonical,
-        "{\"blocks\":%lld,\"channels\":%lld,\"dims\":%zu,\"input\":%lld,"
-        "\"linear\":%s,\"pool\":\"%s\",\"seed\":%lld,\"stages\":%lld,"
+        "{\"blocks\":%lld,\"channels\":%lld,\"dims\":%zu,\"grid\":%u,"
+        "\"input\":%lld,\"linear\":%s,\"seed\":%lld,\"stages\":%lld,"
         "\"stem_stride\":%lld,\"width\":%lld}",
         (long long)s.blocks, (long long)s.channels, e->base.n_dims,
-        (long long)s.input, s.linear ? "true" : "false",
-        s.grid ? "grid" : "mean", (long long)s.seed, (long long)s.stages,
-        (long long)s.stem_stride, (long long)s.width);
+        (unsigned)e->grid, (long long)s.input, s.linear ? "true" : "false",
+        (long long)s.seed, (long long)s.stages, (long long)s.stem_stride,
+        (long long)s.width);
     *out = &e->base;
     return OK;
 }

@@ -32,6 +32,7 @@
 #include "nn/groupnorm.h"
 
 #define VISION_STAGES_MAX 4
+#define VISION_GRID_MAX 32
 #define VISION_BLOCKS_MAX 4 /* a stage */
 #define VISION_CONVS_MAX                                                       \
     (1 + 2 * VISION_STAGES_MAX * VISION_BLOCKS_MAX + VISION_STAGES_MAX)
@@ -66,7 +67,7 @@ struct vision_places {
 struct vision_encoder {
     struct encoder base;
     uint32_t width, n_blocks, n_stages, stem_stride;
-    uint32_t grid; /* 1 or 2 */
+    uint32_t grid; /* cells a side that the last map is averaged over */
     bool linear;
     uint64_t seed;
     size_t n_convs;

@@ -195,7 +195,7 @@ networks(void **state)
     check_network("{\"input\":28,\"channels\":1,\"width\":16,\"blocks\":1,"
                   "\"stages\":2,\"dims\":16}");
     check_network("{\"input\":32,\"width\":16,\"blocks\":2,\"stages\":1,"
-                  "\"stem_stride\":4,\"pool\":\"grid\",\"dims\":24}");
+                  "\"stem_stride\":4,\"grid\":2,\"dims\":24}");
     check_network("{\"input\":28,\"width\":16,\"blocks\":1,\"stages\":3,"
                   "\"stem_stride\":4,\"linear\":false}");
     check_network("{\"input\":29,\"channels\":1,\"width\":32,\"blocks\":1,"
