@@ -535,13 +535,23 @@ speed(const struct encoder *e, const struct batch_example *examples, size_t n,
     return (double)o.max_steps / 2 / s;
 }
 
+/* Inputs encoded for one image, with or without a gradient: two views; both
+   by both encoders where a queue's loss goes in both directions. */
+static double
+views_of(const struct train_options *o)
+{
+    return o->mechanism == TRAIN_MOMENTUM_QUEUE && o->loss == TRAIN_SYMMETRIC
+               ? 4
+               : 2;
+}
+
 static void
 fix_steps(struct bench *b, const struct encoder *e,
     const struct batch_example *examples, size_t n, struct train_bank *bank)
 {
     struct train_options *o = &b->train;
-    if (b->images > 0) /* every mechanism encodes two views of an image */
-        o->max_steps = (size_t)(b->images / (2 * (double)o->batch));
+    if (b->images > 0)
+        o->max_steps = (size_t)(b->images / (views_of(o) * (double)o->batch));
     if (b->seconds > 0) {
         double rate = speed(e, examples, n, o, bank);
         o->max_steps = (size_t)(rate * b->seconds);
@@ -617,7 +627,8 @@ bench_run(struct bench *b, const struct set *train, const struct set *test)
     if (err != OK)
         die(fault.detail);
     double s = seconds_since(run.start) - run.eval_s;
-    double images = 2 * (double)result.n_steps * (double)MIN(o->batch, n);
+    double images =
+        views_of(o) * (double)result.n_steps * (double)MIN(o->batch, n);
     printf("trained: %zu steps, %.0f images encoded, %.1f s, %.0f images/s, "
            "views %.1f%% of the time, heap %.0f MB, resident %.0f MB\n",
         result.n_steps, images, s, images / s, 100 * result.view_share,

@@ -12,7 +12,8 @@
  * intents: label, text. A pair is a text with a random other one of its label;
  * the figure is the share of test texts whose nearest train text has their
  * label. KEY=VALUE: lr epochs batch tau tokens features group seed dims buckets
- * positives (pairs of one text) refit ngram_max
+ * positives (pairs of one text) refit ngram_max mechanism loss queue momentum
+ * bank_sample
  */
 #include <math.h>
 #include <stdio.h>
@@ -81,6 +82,16 @@ key_text(struct encoder_input in)
         .input = in, .key = hash_bytes(in.text, in.len, 1)};
 }
 
+static int
+name_among(const char *const *names, int n, const char *name)
+{
+    for (int i = 0; i < n; i++)
+        if (strcmp(names[i], name) == 0)
+            return i;
+    die(name);
+    return 0;
+}
+
 static void
 set_options(struct train_options *o, int argc, char **argv)
 {
@@ -115,6 +126,17 @@ set_options(struct train_options *o, int argc, char **argv)
             o->seed = (uint64_t)v;
         else if (strcmp(argv[i], "dims") == 0)
             snprintf(dims, sizeof dims, "%s", value);
+        else if (strcmp(argv[i], "loss") == 0)
+            o->loss = (enum train_loss)name_among(
+                train_loss_names, TRAIN_LOSSES, value);
+        else if (strcmp(argv[i], "queue") == 0)
+            o->queue = (size_t)v;
+        else if (strcmp(argv[i], "momentum") == 0)
+            o->momentum = (float)v;
+        else if (strcmp(argv[i], "bank_sample") == 0)
+            o->bank_sample = (size_t)v;
+        else if (strcmp(argv[i], "mechanism") == 0)
+            continue; /* the first to be set */
         else if (strcmp(argv[i], "buckets") == 0)
             snprintf(buckets, sizeof buckets, "%s", value);
         else
@@ -158,15 +180,36 @@ train(struct encoder *e, const struct batch_example *examples, size_t n,
 {
     struct train_result result;
     struct fault fault = {0};
+    struct train_bank bank = {0};
+    bool has_bank = o->mechanism == TRAIN_MEMORY_BANK;
+    uint64_t *keys = NULL;
+    if (has_bank) { /* the positives, as they are before training */
+        struct encoder_input *inputs = mem_alloc(n, sizeof *inputs);
+        keys = mem_alloc(n, sizeof *keys);
+        bank.vectors = mem_alloc_aligned(n * encoder_dims(e), sizeof(float));
+        bank.keys = keys;
+        bank.n = n;
+        if (inputs == NULL || keys == NULL || bank.vectors == NULL)
+            die("out of memory");
+        for (size_t i = 0; i < n; i++) {
+            inputs[i] = examples[i].positive.input;
+            keys[i] = examples[i].positive.key;
+        }
+        if (encoder_encode(e, inputs, n, bank.vectors, NULL, pool) != OK)
+            die("out of memory");
+        mem_free(inputs);
+    }
     int64_t start = clock_mono_ns();
-    if (train_run(e, examples, n, o, NULL, NULL, pool, NULL, NULL, &result,
-            &fault) != OK)
+    if (train_run(e, examples, n, o, has_bank ? &bank : NULL, NULL, pool, NULL,
+            NULL, &result, &fault) != OK)
         die(fault.detail);
     double s = seconds_since(start);
     printf("trained: %zu examples, %zu steps, %.1f s, %.0f pairs/s, loss "
            "%.3f\n",
         n, result.n_steps, s, (double)(result.n_steps * MIN(o->batch, n)) / s,
         result.loss);
+    mem_free(bank.vectors);
+    mem_free(keys);
 }
 
 /* ---------------------------------------------------------------- pairs */
@@ -417,8 +460,12 @@ int
 main(int argc, char **argv)
 {
     struct train_options o;
-    train_options_default(
-        &o, TRAIN_PAIRS, TRAIN_IN_BATCH, ENCODER_READS_TEXT, 0);
+    enum train_mechanism mechanism = TRAIN_IN_BATCH;
+    for (int i = 1; i < argc; i++)
+        if (strncmp(argv[i], "mechanism=", 10) == 0)
+            mechanism = (enum train_mechanism)name_among(
+                train_mechanism_names, TRAIN_MECHANISMS, argv[i] + 10);
+    train_options_default(&o, TRAIN_PAIRS, mechanism, ENCODER_READS_TEXT, 0);
     kern_init();
     if (pool_new(&pool, 2, false) != OK)
         die("no threads");
