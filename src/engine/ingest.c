@@ -537,6 +537,10 @@ run_ingest(struct db *db, void *arg)
             /* Someone else changed it since it was looked at. */
             err = ERR_CONFLICT;
         }
+        if (!err && !r->created && !e->known && ingest_keeps_picture(b, e)) {
+            /* It was not there, and so it had no picture to keep. */
+            err = ERR_CONFLICT;
+        }
         if (!err && e->row != INGEST_NONE) {
             b->row_items[e->row] = r->item;
         }

@@ -40,9 +40,8 @@ compare_row(void *arg, const struct item_row *row)
     return OK;
 }
 
-/* Is the item's picture, which nothing is said of, what is embedded? */
-static bool
-keeps_picture(const struct ingest *b, const struct ingest_entry *e)
+bool
+ingest_keeps_picture(const struct ingest *b, const struct ingest_entry *e)
 {
     return b->reads_images && !e->picture && !e->no_image;
 }
@@ -85,7 +84,7 @@ ask_for(struct ingest *b, const struct ingest *pending, struct lookup *l)
             continue;
         }
         bool stale = b->force || ingest_find(pending, e->id, e->id_len);
-        if (stale && !keeps_picture(b, e)) {
+        if (stale && !ingest_keeps_picture(b, e)) {
             continue;
         }
         l->ids[l->n] = (struct store_text){.s = e->id, .len = e->id_len};
@@ -105,7 +104,7 @@ compare_found(struct ingest *b, struct db *db, struct lookup *l)
         if (!row->item) {
             continue;
         }
-        if (keeps_picture(b, e)) {
+        if (ingest_keeps_picture(b, e)) {
             memcpy(e->hash, row->content_hash, ITEM_HASH_BYTES);
             e->known = true;
         }

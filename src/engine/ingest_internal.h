@@ -100,6 +100,9 @@ const struct ingest_entry *ingest_find(
     const struct ingest *b, const char *id, size_t len);
 /* Does it write something, as far as is known? */
 bool ingest_entry_writes(const struct ingest_entry *e);
+/* Is the item's picture, which nothing is said of, what is embedded? Its hash
+   is then that of the present row, or there is none. */
+bool ingest_keeps_picture(const struct ingest *b, const struct ingest_entry *e);
 /* Is the vector that came with it the one that the live space gets? */
 bool ingest_takes_given(const struct ingest *b, const struct ingest_entry *e);
 

@@ -247,10 +247,11 @@ ingest_pictures_check(struct ingest *b, bool *again, struct fault *fault)
 struct block {
     size_t max, n;
     uint32_t side, channels;
-    uint8_t *pixels;          /* [max, side, side, channels] */
-    uint32_t *which;          /* [max] entries */
-    struct picture *pictures; /* [max] */
-    struct image *images;     /* [max] of the rows that stay */
+    uint8_t *pixels;             /* [max, side, side, channels] */
+    uint32_t *which;             /* [max] entries */
+    struct picture *pictures;    /* [max] */
+    struct image *images;        /* [max] over pixels */
+    const struct image **of_row; /* [rows of the block] NULL: none to encode */
 };
 
 static void
@@ -260,6 +261,7 @@ block_release(struct block *block)
     mem_free(block->which);
     mem_free(block->pictures);
     mem_free(block->images);
+    mem_free(block->of_row);
 }
 
 static enum err
@@ -273,9 +275,47 @@ block_new(struct block *block, const struct encoder *encoder, size_t n)
     block->which = mem_alloc(block->max, sizeof(*block->which));
     block->pictures = mem_calloc(block->max, sizeof(*block->pictures));
     block->images = mem_calloc(block->max, sizeof(*block->images));
-    return block->pixels && block->which && block->pictures && block->images
+    block->of_row = mem_calloc(block->max, sizeof(struct image *));
+    return block->pixels && block->which && block->pictures && block->images &&
+                   block->of_row
                ? OK
                : ERR_NOMEM;
+}
+
+/* Vectors and infos of the block's rows from first on by one encoder. Those
+   with a picture are packed, so that it gets full runs of them, and then spread
+   over their rows from the end; the others are zero. */
+static enum err
+encode_rows(struct ingest *b, const struct block *block,
+    const struct encoder *encoder, float *out, size_t first)
+{
+    size_t dims = b->c->fixed.dims, n = b->n_rows - first, m = 0;
+    struct encoder_info *infos = b->infos + first;
+    for (size_t i = 0; i < n; i++) {
+        if (block->of_row[i]) {
+            b->inputs[first + m++] =
+                (struct encoder_input){.image = block->of_row[i]};
+        }
+    }
+    out += first * dims;
+    if (m) {
+        enum err err = encoder_encode(encoder, b->inputs + first, m, out, infos,
+            m >= INGEST_POOL_FROM ? b->c->engine->encode_pool : NULL);
+        if (err) {
+            return err;
+        }
+    }
+    for (size_t i = n; i-- > 0;) {
+        if (block->of_row[i]) {
+            m--;
+            memmove(out + i * dims, out + m * dims, dims * sizeof(*out));
+            infos[i] = infos[m];
+        } else {
+            memset(out + i * dims, 0, dims * sizeof(*out));
+            infos[i] = (struct encoder_info){.empty = true};
+        }
+    }
+    return OK;
 }
 
 /* Rows for what is left of a block, and their vectors. */
@@ -290,30 +330,25 @@ encode_block(struct ingest *b, struct block *block)
         if (e->status != ENGINE_CREATED) {
             continue;
         }
-        struct image *image = &block->images[i];
-        *image = (struct image){.width = block->side,
+        block->images[i] = (struct image){.width = block->side,
             .height = block->side,
             .channels = block->channels,
             .pixels = block->pixels + i * size};
+        block->of_row[b->n_rows - first] =
+            block->pictures[i].bytes ? &block->images[i] : NULL;
         e->row = (uint32_t)b->n_rows;
-        b->row_entry[b->n_rows] = block->which[i];
-        b->inputs[b->n_rows++] = (struct encoder_input){
-            .image = block->pictures[i].bytes ? image : NULL};
+        b->row_entry[b->n_rows++] = block->which[i];
     }
-    size_t n = b->n_rows - first;
-    struct pool *pool = n >= INGEST_POOL_FROM ? engine->encode_pool : NULL;
     int64_t start = clock_mono_ns();
     enum err err = OK;
     /* The shadow first, so that the infos that stay are the live encoder's. */
-    if (n && b->shadow && b->shadow->index != b->live->index) {
-        err = encoder_encode(encoder_ref_get(b->shadow->encoder),
-            b->inputs + first, n, b->shadow_vectors + first * dims,
-            b->infos + first, pool);
+    if (b->shadow && b->shadow->index != b->live->index) {
+        err = encode_rows(b, block, encoder_ref_get(b->shadow->encoder),
+            b->shadow_vectors, first);
     }
-    if (!err && n) {
-        err =
-            encoder_encode(encoder_ref_get(b->live->encoder), b->inputs + first,
-                n, b->live_vectors + first * dims, b->infos + first, pool);
+    if (!err) {
+        err = encode_rows(b, block, encoder_ref_get(b->live->encoder),
+            b->live_vectors, first);
     }
     for (size_t row = first; row < b->n_rows && !err; row++) {
         struct ingest_entry *e = &b->entries[b->row_entry[row]];
@@ -323,7 +358,7 @@ encode_block(struct ingest *b, struct block *block)
                 dims * sizeof(*e->vector));
         }
     }
-    engine->totals.texts_encoded += n;
+    engine->totals.texts_encoded += b->n_rows - first;
     engine->totals.encode_ns += (uint64_t)(clock_mono_ns() - start);
     return err;
 }

@@ -382,7 +382,7 @@ lines_that_supersede(void **state)
 {
     (void)state;
     struct engine_kit kit;
-    struct buf one, two, cut;
+    struct buf one, two, cut, low;
     struct line lines[16] = {0};
     engine_kit_open(&kit);
     engine_kit_collection(&kit, "docs");
@@ -390,6 +390,8 @@ lines_that_supersede(void **state)
     draw(&two, 20, 20, 2);
     draw(&cut, 64, 64, 3);
     cut.len = cut.len * 2 / 3; /* its header is whole */
+    draw(&low, 64, 64, 4);
+    low.len = low.len * 2 / 3;
     const struct engine_item items[] = {
         /* a damaged picture after a good line with the same id */
         {.id = "a", .text = engine_kit_text("first"), .image = file_of(&one)},
@@ -405,8 +407,13 @@ lines_that_supersede(void **state)
         {.id = "d", .text = engine_kit_text("first"), .image = file_of(&one)},
         {.id = "d", .text = engine_kit_text("second"), .no_image = true},
         {.id = "e", .text = engine_kit_text("other"), .image = file_of(&one)},
+        /* damaged both */
+        {.id = "f", .text = engine_kit_text("first"), .image = file_of(&cut)},
+        {.id = "f", .text = engine_kit_text("second"), .image = file_of(&low)},
     };
-    send(&kit, items, 10, lines);
+    send(&kit, items, 12, lines);
+    assert_int_equal(lines[11].status, ENGINE_REFUSED);
+    assert_int_equal(lines[12].status, ENGINE_REFUSED);
     assert_int_equal(lines[1].status, ENGINE_CREATED);
     assert_int_equal(lines[1].superseded_by, 0);
     assert_int_equal(lines[2].status, ENGINE_REFUSED);
@@ -432,6 +439,7 @@ lines_that_supersede(void **state)
     buf_release(&one);
     buf_release(&two);
     buf_release(&cut);
+    buf_release(&low);
     engine_kit_close(&kit);
 }
 
@@ -478,6 +486,7 @@ export_and_import(void **state)
     image_kit_png(&files[4], &large, NULL);
     image_release(&large);
     assert_true(files[4].len > 1 << 20);
+    engine_kit_put(&kit, "docs", "plain", "no picture", NULL);
     for (size_t i = 0; i < 5; i++) {
         char id[8];
         snprintf(id, sizeof(id), "p%zu", i);
@@ -485,10 +494,8 @@ export_and_import(void **state)
             .id = id, .text = engine_kit_text(id), .image = file_of(&files[i])};
         assert_int_equal(put(&kit, &item, &outcome, &fault), OK);
     }
-    engine_kit_put(&kit, "docs", "plain", "no picture", NULL);
 
-    struct engine_export_options options = {
-        .items = true, .pairs = true, .vectors = true};
+    struct engine_export_options options = {.items = true, .vectors = true};
     buf_init(&text, SIZE_MAX / 2);
     buf_init(&bare, SIZE_MAX / 2);
     assert_int_equal(

@@ -581,6 +581,64 @@ damaged_among_many(void **state)
     engine_kit_close(&kit);
 }
 
+/* Lines with one id, in one batch and in two. */
+static void
+lines_with_one_id(void **state)
+{
+    (void)state;
+    struct engine_kit kit;
+    struct fault fault = {.err = OK};
+    struct buf files[3];
+    size_t n_created = 0;
+    uint64_t n_refused;
+    engine_kit_open(&kit);
+    make(&kit, SETTINGS);
+    for (size_t i = 0; i < 3; i++) {
+        draw(&files[i], i);
+    }
+    struct engine_bulk *bulk;
+    assert_int_equal(engine_bulk_new(&bulk, kit.engine, "photos",
+                         ENGINE_BULK_ITEMS, take, &n_created, &fault),
+        OK);
+    /* A damaged one gives way to the one before it. */
+    struct engine_item item = {.id = "p0", .image = file_of(&files[0])};
+    assert_int_equal(engine_bulk_item(bulk, &item, &fault), OK);
+    item.image = file_of(&files[1]);
+    item.image.n = item.image.n * 2 / 3;
+    assert_int_equal(engine_bulk_item(bulk, &item, &fault), OK);
+    /* A picture, and its words in the same batch; then in the next one, while
+       this one may be on its way. */
+    item = (struct engine_item){.id = "p1", .image = file_of(&files[1])};
+    assert_int_equal(engine_bulk_item(bulk, &item, &fault), OK);
+    item = (struct engine_item){.id = "p1", .text = engine_kit_text("one")};
+    assert_int_equal(engine_bulk_item(bulk, &item, &fault), OK);
+    item = (struct engine_item){.id = "p2", .image = file_of(&files[2])};
+    assert_int_equal(engine_bulk_item(bulk, &item, &fault), OK);
+    for (int i = 0; i < 1100; i++) {
+        char id[16];
+        snprintf(id, sizeof(id), "bare%d", i);
+        item = (struct engine_item){.id = id};
+        assert_int_equal(engine_bulk_item(bulk, &item, &fault), OK);
+    }
+    item = (struct engine_item){.id = "p2", .text = engine_kit_text("two")};
+    assert_int_equal(engine_bulk_item(bulk, &item, &fault), OK);
+    assert_int_equal(engine_bulk_finish(bulk, NULL, &n_refused, &fault), OK);
+    engine_bulk_free(bulk);
+    assert_int_equal(n_refused, 1);
+    for (size_t i = 0; i < 3; i++) {
+        char id[16];
+        name_of(id, i);
+        struct engine_answer a = search_picture(&kit, i, 1);
+        assert_string_equal(a.hits[0].id, id);
+        assert_true(a.hits[0].cosine > 1 - 1e-4);
+        buf_release(&files[i]);
+    }
+    assert_string_equal(view_of(&kit, "p1").text.s, "one");
+    assert_string_equal(view_of(&kit, "p2").text.s, "two");
+    check_file(&kit);
+    engine_kit_close(&kit);
+}
+
 /* A candidate gets every picture embedded, those written meanwhile too. */
 static void
 embedded_anew(void **state)
@@ -701,6 +759,7 @@ main(void)
         cmocka_unit_test(vectors_alone),
         cmocka_unit_test(views),
         cmocka_unit_test(damaged_among_many),
+        cmocka_unit_test(lines_with_one_id),
         cmocka_unit_test(embedded_anew),
         cmocka_unit_test(loaded_by_number),
     };
