@@ -79,7 +79,8 @@ struct job_point {
     double loss, accuracy, positive, negative, temperature, spread, staleness;
 };
 void job_add_point(struct job *job, const struct job_point *point);
-/* Keep JSON from which a later run goes on; waits for the disk. */
+/* Keep JSON from which a later run goes on (NULL: what was kept before), with
+   the curves so far; waits for the disk. */
 enum err job_save_resume(struct job *job, const char *json) NODISCARD;
 
 /*

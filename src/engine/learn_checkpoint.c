@@ -90,6 +90,7 @@ saved(void *arg)
         give_up(c, &fault);
     fsio_out_free(c->out);
     c->out = NULL;
+    (void)!job_save_resume(c->job, NULL); /* its curves up to here */
     c->saved_ms = clock_mono_ms();
     failpoint("learn_checkpoint_saved");
     return OK;
