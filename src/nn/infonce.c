@@ -50,8 +50,7 @@ struct task {
     /* workspace */
     float *S;             /* [panel_rows, M] logits, then g */
     float *by_col;        /* [panel_shards, M] maxima, then sums of a shard */
-    float *col_hi;        /* [M] sum of exp(s - top) so far: hi + lo */
-    float *col_lo;        /* [M] */
+    float *col_sum;       /* [M] sum of exp(s - top) so far */
     struct side row, col; /* [R], [n_cols]; one and the same in VIEWS */
     float *own;           /* [R] logit of the own positive */
     float *figures;       /* [R, ROW_FIGURES] */
@@ -76,7 +75,7 @@ size_t
 infonce_workspace_floats(size_t n_rows, size_t M)
 {
     struct shape s = shape_of(n_rows, M);
-    return (s.panel_rows + s.panel_shards + 2 + SIDE_ARRAYS) * M +
+    return (s.panel_rows + s.panel_shards + 1 + SIDE_ARRAYS) * M +
            (SIDE_ARRAYS + 1 + ROW_FIGURES) * n_rows;
 }
 
@@ -112,9 +111,8 @@ task_init(struct task *t, const struct infonce_in *in, struct infonce_out *out,
         .S = workspace};
     t->shape = shape_of(t->R, M);
     t->by_col = t->S + t->shape.panel_rows * M;
-    t->col_hi = t->by_col + t->shape.panel_shards * M;
-    t->col_lo = t->col_hi + M;
-    at = place_side(&t->col, t->col_lo + M, M);
+    t->col_sum = t->by_col + t->shape.panel_shards * M;
+    at = place_side(&t->col, t->col_sum + M, M);
     at = place_side(&t->row, at, t->R);
     if (views)
         t->col = t->row;
@@ -397,19 +395,17 @@ add_columns(struct task *t, size_t n_shards, struct pool *pool)
         for (size_t s = 0; s < n_shards; s++)
             top = MAX(top, t->by_col[s * M + j]);
         if (later)
-            sum = ((double)t->col_hi[j] + (double)t->col_lo[j]) *
+            sum = (double)t->col_sum[j] *
                   exp((double)t->col.top[j] - (double)top);
         t->col.top[j] = top;
-        t->col_hi[j] = (float)sum;
-        t->col_lo[j] = (float)(sum - (double)t->col_hi[j]);
+        t->col_sum[j] = (float)sum;
     }
     pool_run(pool, n_shards, col_sum_worker, t);
     for (size_t j = 0; j < t->n_cols; j++) {
-        double sum = (double)t->col_hi[j] + (double)t->col_lo[j];
+        double sum = (double)t->col_sum[j];
         for (size_t s = 0; s < n_shards; s++)
             sum += (double)t->by_col[s * M + j];
-        t->col_hi[j] = (float)sum;
-        t->col_lo[j] = (float)(sum - (double)t->col_hi[j]);
+        t->col_sum[j] = (float)sum;
     }
 }
 
@@ -417,7 +413,7 @@ static void
 end_columns(struct task *t)
 {
     for (size_t j = 0; j < t->n_cols; j++) {
-        double sum = (double)t->col_hi[j] + (double)t->col_lo[j];
+        double sum = (double)t->col_sum[j];
         t->col.inv[j] = t->col.gap[j] = 0;
         if (sum > 0) {
             t->col.inv[j] = (float)((double)t->col.weight[j] / sum);

@@ -577,6 +577,49 @@ test_no_candidate(void **state)
     }
 }
 
+/* The figures count only negatives as such, in every layout. */
+static void
+test_figures(void **state)
+{
+    (void)state;
+    for (unsigned c = 0; c < 12; c++) {
+        static const enum infonce_layout layouts[] = {
+            INFONCE_KEYS, INFONCE_APART, INFONCE_VIEWS};
+        enum infonce_layout layout = layouts[c / 4];
+        unsigned how = MASKS | (c & 1 ? LABELS : 0) | (c & 2 ? DECOUPLED : 0);
+        double accuracy = 0, positive = 0, negative = 0;
+        struct problem p;
+        if ((c & 3) == 3)
+            continue;
+        make(&p, layout, 5, 11, 0.2, how, c);
+        infonce(&p.in, &p.out, p.workspace, NULL);
+        size_t n = layout == INFONCE_VIEWS ? 10 : 5;
+        for (size_t i = 0; i < n; i++) {
+            double own, sum = 0, count = 0;
+            bool hit = true;
+            if (layout == INFONCE_APART)
+                own = dot(p.q64 + i * DIMS, p.positive64 + i * DIMS);
+            else
+                own = cosine(&p, i, own_of(&p, i));
+            for (size_t j = 0; j < p.in.M; j++) {
+                if (p.masked[i * p.in.M + j] || is_positive(&p, i, j) ||
+                    (layout == INFONCE_VIEWS && i == j))
+                    continue;
+                sum += cosine(&p, i, j);
+                count++;
+                hit = hit && own >= cosine(&p, i, j);
+            }
+            accuracy += hit / (double)n;
+            positive += own / (double)n;
+            negative += sum / count / (double)n;
+        }
+        near(p.out.accuracy, accuracy, 1, "accuracy", c);
+        near(p.out.positive, positive, 1, "positive", c);
+        near(p.out.negative, negative, 1, "negative", c);
+        drop(&p);
+    }
+}
+
 /* Labels that are all different are no news; one label for all makes every
    other row a positive. */
 static void
@@ -682,6 +725,7 @@ main(void)
         cmocka_unit_test(test_moco_is_infonce_of_each),
         cmocka_unit_test(test_dcl_is_below_infonce),
         cmocka_unit_test(test_no_candidate),
+        cmocka_unit_test(test_figures),
         cmocka_unit_test(test_labels),
         cmocka_unit_test(test_equal_rows),
         cmocka_unit_test(test_wanted_gradients),
