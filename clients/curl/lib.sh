@@ -57,12 +57,15 @@ must() {
     grep -qF -- "$1" "$body" || { echo "$0: no $1 in the answer" >&2; exit 1; }
 }
 
-# fresh NAME: an empty collection with all defaults; $C is its address.
+# fresh NAME [SETTINGS]: an empty collection, with all defaults unless settings
+# are given; $C is its address.
 fresh() {
     C=$U/v1/collections/$1
     A=$U/v1/admin/collections/$1
+    settings=${2:-}
+    [ -n "$settings" ] || settings='{}'
     ask -o /dev/null -X DELETE "$C"
-    expect 201 -X PUT "$C" -H "$JSON" -d '{}'
+    expect 201 -X PUT "$C" -H "$JSON" -d "$settings"
 }
 
 # fill NAME: the same with five small items in it.

@@ -14,6 +14,11 @@
  *   const job = await docs.train({ wait: true });
  *   console.log(job.state, job.result.reason);
  *
+ *   const photos = kindred.collection("photos");
+ *   await photos.create({ encoder: "vision" });
+ *   await photos.putImage("cat.jpg", await readFile("cat.jpg"));
+ *   (await photos.searchImage(await readFile("like-this.jpg"))).hits;
+ *
  * Every refusal throws Refused, whose message is the problem document's
  * sentence.
  */
@@ -42,6 +47,16 @@ export class Refused extends Error {
 }
 
 const segment = encodeURIComponent;
+const BYTES = "application/octet-stream";
+
+/** A picture's bytes become base64; the rest is JSON already. */
+function plain(thing) {
+  if (!(thing.image instanceof Uint8Array)) return thing;
+  let text = "";
+  for (let at = 0; at < thing.image.length; at += 0x8000)
+    text += String.fromCharCode(...thing.image.subarray(at, at + 0x8000));
+  return { ...thing, image: btoa(text) };
+}
 
 /** A daemon at a URL. */
 export class Kindred {
@@ -213,6 +228,35 @@ export class Collection {
     return this.#call("DELETE", `/items/${segment(id)}`);
   }
 
+  async #bytes(method, suffix, body) {
+    const path = this.path + suffix;
+    return this.kindred.open(method, path, body, body ? BYTES : undefined);
+  }
+
+  /**
+   * Set an item's picture: the bytes of a JPEG, PNG or WebP file. The item is
+   * made if there is none; what else it has stays.
+   */
+  async putImage(id, bytes) {
+    return (await this.#bytes("PUT", `/items/${segment(id)}/image`, bytes)).json();
+  }
+
+  /** The picture's bytes, as they were put. */
+  async image(id) {
+    const answer = await this.#bytes("GET", `/items/${segment(id)}/image`);
+    return new Uint8Array(await answer.arrayBuffer());
+  }
+
+  removeImage(id) {
+    return this.#call("DELETE", `/items/${segment(id)}/image`);
+  }
+
+  /** What training makes of the picture, as a PNG sheet: views("a", { n: 8 }). */
+  async views(id, options = {}) {
+    const suffix = `/items/${segment(id)}/views?${new URLSearchParams(options)}`;
+    return new Uint8Array(await (await this.#bytes("GET", suffix)).arrayBuffer());
+  }
+
   /** Yield every item. */
   async *items() {
     let cursor;
@@ -238,7 +282,7 @@ export class Collection {
             controller.close();
             return;
           }
-          text += JSON.stringify(value) + "\n";
+          text += JSON.stringify(plain(value)) + "\n";
         }
         controller.enqueue(encoder.encode(text));
       },
@@ -257,8 +301,9 @@ export class Collection {
   }
 
   /**
-   * Stream any number of items { id, title, text, metadata }, from an array or
-   * an async iterable; a refused one does not stop the rest.
+   * Stream any number of items { id, title, text, metadata, image }, from an
+   * array or an async iterable; a refused one does not stop the rest. An image
+   * is a Uint8Array or base64.
    */
   index(items) {
     return this.#lines("/items", items);
@@ -272,12 +317,21 @@ export class Collection {
   /** search("a text", { k, filter, with }) or search({ id: "a", k: 3 }). */
   search(what, options = {}) {
     const query = typeof what === "string" ? { text: what } : what;
-    return this.#call("POST", "/search", { ...query, ...options });
+    return this.#call("POST", "/search", plain({ ...query, ...options }));
+  }
+
+  /** What is like a picture, whose bytes are sent as they are. */
+  async searchImage(bytes, { filter, with: parts, ...options } = {}) {
+    const query = new URLSearchParams(options);
+    if (filter) query.set("filter", JSON.stringify(filter));
+    if (parts) query.set("with", parts.join(","));
+    return (await this.#bytes("POST", `/search/image?${query}`, bytes)).json();
   }
 
   /** Several query objects; a failed one has its problem in its place. */
   async searchBatch(queries) {
-    return (await this.#call("POST", "/search/batch", { queries })).results;
+    const body = { queries: queries.map(plain) };
+    return (await this.#call("POST", "/search/batch", body)).results;
   }
 
   /** The answer that was picked becomes a pair. */

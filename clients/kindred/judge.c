@@ -157,22 +157,34 @@ judge_print_report(json_t *report)
     print_examples(json_object_get(report, "losses"), "losses");
 }
 
-/* The loss curve, [[step, loss], ...], as a line of columns. */
+/* Which of the columns has this name; their number when none has. */
+static size_t
+column_of(const json_t *columns, const char *name)
+{
+    size_t n = json_array_size(columns), i = 0;
+    while (i < n &&
+           strcmp(json_string_value(json_array_get(columns, i))
+                      ? json_string_value(json_array_get(columns, i))
+                      : "",
+               name) != 0)
+        i++;
+    return i;
+}
+
+/* The loss of {"columns": [...], "rows": [[...], ...]} as a line of bars. */
 static void
-print_curve(const json_t *curve)
+print_curve(const json_t *curves)
 {
     double loss[2048];
-    size_t n = json_array_size(curve);
+    const json_t *rows = json_object_get(curves, "rows");
+    size_t column = column_of(json_object_get(curves, "columns"), "loss");
+    size_t n = json_array_size(rows);
     size_t kept = 0;
     if (n == 0)
         return;
     size_t stride = (n + ARRAY_LEN(loss) - 1) / ARRAY_LEN(loss);
     for (size_t i = 0; i < n; i += stride) {
-        const json_t *point = json_array_get(curve, i);
-        const json_t *value = json_is_array(point) ? json_array_get(point, 1)
-                              : json_is_object(point)
-                                  ? json_object_get(point, "loss")
-                                  : point;
+        const json_t *value = json_array_get(json_array_get(rows, i), column);
         if (json_is_number(value))
             loss[kept++] = json_number_value(value);
     }
@@ -204,7 +216,7 @@ judge_print_job(const json_t *job)
         printf(", %s %.0f%%", text_of(job, "phase"),
             json_number_value(progress) * 100.0);
     printf("\n");
-    print_curve(first_of(job, "loss", "curve"));
+    print_curve(json_object_get(job, "curves"));
     if (json_is_object(judge))
         judge_print_report(judge);
     if (json_is_object(result)) {

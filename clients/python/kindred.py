@@ -12,10 +12,16 @@
     job = docs.train(wait=True)
     print(job["state"], job["result"]["reason"])
 
+    photos = kindred.collection("photos")
+    photos.create(encoder="vision")
+    photos.put_image("cat.jpg", open("cat.jpg", "rb").read())
+    hits = photos.search_image(open("like-this.jpg", "rb").read())["hits"]
+
 Every refusal raises Refused, whose text is the problem document's sentence.
 An object is for one thread; connections are not kept alive (urllib).
 """
 
+import base64
 import json
 import os
 import time
@@ -50,6 +56,14 @@ class Refused(Exception):
 
 def _quote(part):
     return urllib.parse.quote(part, safe="")
+
+
+def _plain(thing):
+    """A picture's bytes become base64; the rest is JSON already."""
+    image = thing.get("image")
+    if isinstance(image, (bytes, bytearray)):
+        thing = dict(thing, image=base64.b64encode(image).decode("ascii"))
+    return thing
 
 
 class Kindred:
@@ -195,6 +209,30 @@ class Collection:
     def remove(self, item_id):
         self._call("DELETE", "/items/" + _quote(item_id))
 
+    def _bytes(self, method, suffix, body=None):
+        with self.kindred.open(method, self._read + suffix, body,
+                               "application/octet-stream") as answer:
+            return answer.read()
+
+    def put_image(self, item_id, image):
+        """Set an item's picture: the bytes of a JPEG, PNG or WebP file. The
+        item is made if there is none; what else it has stays."""
+        return json.loads(self._bytes(
+            "PUT", "/items/" + _quote(item_id) + "/image", bytes(image)))
+
+    def image(self, item_id):
+        """The picture's bytes, as they were put."""
+        return self._bytes("GET", "/items/" + _quote(item_id) + "/image")
+
+    def remove_image(self, item_id):
+        return self._call("DELETE", "/items/" + _quote(item_id) + "/image")
+
+    def views(self, item_id, n=8, **options):
+        """What training makes of the picture, as a PNG sheet:
+        views("a", n=8, seed=1, crop_min=0.2)."""
+        return self._bytes("GET", "/items/" + _quote(item_id) + "/views?" +
+                           urllib.parse.urlencode(dict(options, n=n)))
+
     def items(self):
         """Yield every item."""
         cursor = None
@@ -208,8 +246,8 @@ class Collection:
 
     def _lines(self, path, things):
         """Stream things as NDJSON; returns (how many, the refused ones)."""
-        body = (json.dumps(thing, allow_nan=False).encode("utf-8") + b"\n"
-                for thing in things)
+        body = (json.dumps(_plain(thing), allow_nan=False).encode("utf-8")
+                + b"\n" for thing in things)
         refused, lines = [], 0
         with self.kindred.open("POST", path + "?outcomes=errors", body,
                                "application/x-ndjson") as answer:
@@ -224,7 +262,8 @@ class Collection:
     def index(self, items):
         """Stream any number of items; a refused one does not stop the rest.
 
-        items: an iterable of {"id", "title", "text", "metadata"}. Returns
+        items: an iterable of {"id", "title", "text", "metadata", "image"};
+        an image is bytes or base64, and counts in the line's limit. Returns
         how many were sent and a list of the refused ones' outcomes.
         """
         return self._lines(self._read + "/items", items)
@@ -235,18 +274,32 @@ class Collection:
 
     def search(self, text=None, k=10, **query):
         """search("a text"), search(id="a"), search(vector=[...]),
+        search(image=b"..."),
         search(examples={"positive": [...]}, filter={...}, with_=["text"])."""
         if text is not None:
             query["text"] = text
         if "with_" in query:
             query["with"] = query.pop("with_")
         query["k"] = k
-        return self._call("POST", "/search", query)
+        return self._call("POST", "/search", _plain(query))
+
+    def search_image(self, image, k=10, filter=None, **query):
+        """What is like a picture, whose bytes are sent as they are; for large
+        ones: search(image=...) has the limit of a JSON body."""
+        query["k"] = k
+        if filter is not None:
+            query["filter"] = json.dumps(filter)
+        if "with_" in query:
+            query["with"] = ",".join(query.pop("with_"))
+        return json.loads(self._bytes(
+            "POST", "/search/image?" + urllib.parse.urlencode(query),
+            bytes(image)))
 
     def search_batch(self, queries):
         """Several query objects; a failed one has its problem in its place."""
         return self._call("POST", "/search/batch",
-                          {"queries": list(queries)})["results"]
+                          {"queries": [_plain(query) for query in queries]}
+                          )["results"]
 
     def feedback(self, search_id, item_id):
         """The answer that was picked becomes a pair."""

@@ -46,7 +46,7 @@ says() { if grep -qF -- "$1" err; then passed=$((passed + 1)); else fail "$what:
 # ---- without a daemon ---------------------------------------------------------
 t 0 help; has 'usage: kindred'
 for command in create index search pairs train rollback promote jobs status \
-    eval embed export import backup delete completion version help; do
+    eval views embed export import backup delete completion version help; do
     t 0 help "$command"; has "usage: kindred $command"
     t 0 "$command" --help; has "usage: kindred $command"
 done
@@ -233,12 +233,91 @@ t 1 eval run set/qrels.tsv missing.tsv
 t 2 eval intent train.tsv; says 'takes 2 paths'
 t 2 eval nothing-here
 
+# ---- pictures -----------------------------------------------------------------
+mkdir -p photos/round photos/straight
+draw() { base64 -d >"$1"; }
+draw photos/round/disc.png <<'END'
+iVBORw0KGgoAAAANSUhEUgAAACAAAAAgAQAAAABbAUdZAAAALElEQVR42mNgIALw/wAS8n+ARP1/GPH/fwMD4///B4gmwDqQDACbBzYZHwAACdYn8FbOmacAAAAASUVORK5CYII=
+END
+draw photos/round/ring.png <<'END'
+iVBORw0KGgoAAAANSUhEUgAAACAAAAAgAQAAAABbAUdZAAAAS0lEQVR42mNgwAmYHwAJ+T9Awv4fkPj/v4GB4Qd/AwPjB/YDQEmgNPMBRiDRwPCAgb2B4QNWAiwLUQfSAdYLNgViHthksB1g2zABAH39It5h+K/cAAAAAElFTkSuQmCC
+END
+draw photos/straight/stripes.png <<'END'
+iVBORw0KGgoAAAANSUhEUgAAACAAAAAgAQAAAABbAUdZAAAAEklEQVR42mP4DwQMaAQ2MEDqAGtqP8EAz9AUAAAAAElFTkSuQmCC
+END
+draw photos/straight/bars.png <<'END'
+iVBORw0KGgoAAAANSUhEUgAAACAAAAAgAQAAAABbAUdZAAAAD0lEQVR42mP4AAQMg5cAAILLeAEig66BAAAAAElFTkSuQmCC
+END
+cp photos/straight/bars.png photos/straight/named-as-text.txt
+echo 'no picture at all' >photos/liar.jpg
+echo 'a note' >photos/note.md
+"$kindred" delete -y -q cli-photos >/dev/null 2>&1
+t 0 -c cli-photos index photos --input-side 28 --grey --folder-field kind
+says 'cli-photos made: encoder vision'; says '"channels":1'; says '"input":28'
+says '5 pictures indexed, 2 other files left alone'
+t 0 -c cli-photos index photos; says '0 pictures indexed, 5 unchanged'
+t 0 -c cli-photos --json index photos; has '"unchanged":5'
+t 0 status cli-photos; has cli-photos
+t 0 -c cli-photos search --image photos/round/ring.png --json -k 1; has round/ring.png; has '"kind": "round"'
+t 0 search cli-photos --image photos/straight/bars.png -k 2; has straight/bars.png; has straight/named-as-text.txt
+t 0 search cli-photos --image photos/round/ring.png --filter '{"kind":"straight"}'; hasnt round/
+t 0 search cli-photos --image photos/round/ring.png --min-cosine 1; says exact
+what='kindred search --image -'
+if "$kindred" -c cli-photos search --image - <photos/round/disc.png 2>err >out; then has round/disc.png; else fail 'from standard input'; fi
+t 0 -c cli-photos search --id round/disc.png; has round/
+t 1 -c cli-photos search --image photos/liar.jpg; says '(415'
+t 1 -c cli-photos search --image photos/none.png; says 'No such file'
+t 1 -c cli-photos search round; says /text
+t 1 -c cli-one search --image photos/round/disc.png; says /image
+t 2 -c cli-photos search --image photos/round/disc.png --id x; says 'give one of'
+# Another picture under a known id: only the picture changes.
+cp photos/round/disc.png photos/straight/stripes.png
+t 0 -c cli-photos index photos; says '1 pictures indexed, 4 unchanged'
+t 0 -c cli-photos search --image photos/straight/stripes.png --json -k 2; has straight/stripes.png; has '"kind": "straight"'
+# A damaged one is refused by its name, the others are stored.
+head -c 60 photos/round/ring.png >photos/cut.png
+draw photos/square.png <<'END'
+iVBORw0KGgoAAAANSUhEUgAAACAAAAAgAQAAAABbAUdZAAAAEklEQVR42mNgIBb8/09dgjgAAPcnH+FbcHaiAAAAAElFTkSuQmCC
+END
+t 5 -c cli-photos index photos --errors errors.ndjson; says 'photos/cut.png: '; says '1 pictures indexed, 5 unchanged, 1 refused'
+if grep -q '"id":"cut.png"' errors.ndjson; then passed=$((passed + 1)); else fail 'index --errors: no cut.png'; fi
+rm photos/cut.png
+t 0 -c cli-photos index photos/square.png; says '1 unchanged'
+t 1 -c cli-one index --pictures photos; says 'reads text'
+t 1 -c cli-photos index --pictures set; says 'no picture'
+t 2 -c cli-photos index --pictures -; says 'needs a folder'
+t 1 -c cli-nobody index --no-create photos; says 'no collection cli-nobody'
+t 0 views cli-photos round/disc.png -o sheet.png; says 'sheet.png: the picture and 8 views'
+if head -c 4 sheet.png | grep -q PNG; then passed=$((passed + 1)); else fail 'views -o: no PNG'; fi
+t 0 -c cli-photos views round/disc.png -n 3 --seed 7 --set flip=0 --set crop_min=0.5; has PNG
+t 1 -c cli-photos views round/disc.png --set crop_min=2; says /crop_min
+t 1 -c cli-photos views round/disc.png -n 99; says /n
+t 1 views cli-photos nobody -o none.png; says 404
+t 2 views cli-photos disc --set flip
+t 2 views
+t 0 eval knn cli-photos --label kind -k 1; has 'kNN accuracy (k 1, t 0.1)'; has '1-NN accuracy'
+t 0 eval knn cli-photos --label kind --test-field kind=round; has '0.0000'
+t 0 eval knn cli-photos --label kind --json; has '"queries": 5'
+t 2 eval knn cli-photos; says '--label FIELD'
+t 1 eval knn cli-photos --label colour; says 'it needs 2 values'
+t 1 eval knn cli-nobody --label kind; says 404
+t 1 -c cli-photos train --mechanism momentum_queue --momentum 1; says /momentum
+t 1 -c cli-photos train --mechanism momentum_queue --batch 64 --queue 32; says /queue
+t 1 -c cli-photos train --batch 1; says /batch
+t 1 -c cli-photos train --temperature 0; says /temperature
+t 1 -c cli-photos train --loss hinge; says /loss
+t 1 -c cli-photos train --head-layers 4; says /head/layers
+t 1 -c cli-photos train --view crop_min=0; says /views/crop_min
+t 2 -c cli-photos train --view crop_min
+
 # ---- delete -------------------------------------------------------------------
 t 0 delete cli-one --item g++ --item pear
 t 1 delete cli-one --item g++; says 404
 t 2 delete; says 'which collection'
 t 2 delete cli-one; says '--yes'
-for name in cli-one cli-two cli-learn cli-empty; do t 0 delete -y "$name"; done
+for name in cli-one cli-two cli-learn cli-empty cli-photos; do
+    t 0 delete -y "$name"
+done
 t 1 delete -y cli-one; says 404
 
 echo "$passed passed, $failed failed, 0 skipped"

@@ -2,7 +2,7 @@
 # Goal: the small clients (Python, JavaScript) work against a real daemon.
 # Method: the same story with each, in a collection of its own at KINDRED_URL:
 #   make, stream, search, pairs, feedback, a refusal, a round of training with
-#   its events, rollback, export, delete. A client whose interpreter is missing
+#   its events, rollback, export, delete; then pictures. A client whose interpreter is missing
 #   is skipped, which is said.
 set -u
 
@@ -27,8 +27,12 @@ check() { # NAME COMMAND...
 }
 
 cat >"$tmp/story.py" <<'PYTHON'
+import base64
 import random
 from kindred import Kindred, Refused
+
+DISC = "iVBORw0KGgoAAAANSUhEUgAAACAAAAAgAQAAAABbAUdZAAAALElEQVR42mNgIALw/wAS8n+ARP1/GPH/fwMD4///B4gmwDqQDACbBzYZHwAACdYn8FbOmacAAAAASUVORK5CYII="
+BARS = "iVBORw0KGgoAAAANSUhEUgAAACAAAAAgAQAAAABbAUdZAAAAD0lEQVR42mP4AAQMg5cAAILLeAEig66BAAAAAElFTkSuQmCC"
 
 kindred = Kindred()
 assert kindred.info()["name"] == "kindred"
@@ -76,6 +80,31 @@ assert len(kindred.embed(["a b"], "client-python")[0]) == 128
 assert len(kindred.similarity("a b", ["a b", "c"], "client-python")) == 2
 docs.remove("g++ / x")
 docs.delete()
+
+disc = base64.b64decode(DISC)
+bars = base64.b64decode(BARS)
+photos = kindred.collection("client-python-photos")
+photos.create(encoder="vision", encoder_config={"input": 28})
+assert photos.put_image("disc / 1", disc)["outcome"] == "created"
+lines, refused = photos.index([
+    {"id": "bars", "image": bars, "metadata": {"kind": "lines"}},
+    {"id": "bad", "image": b"no picture"}])
+assert lines == 2 and refused[0]["status"] == 422, refused
+assert photos.image("disc / 1") == disc
+assert photos.get("bars")["image"]["type"] == "image/png"
+assert photos.search_image(disc, k=1)["hits"][0]["id"] == "disc / 1"
+hits = photos.search_image(disc, filter={"kind": "lines"}, with_=["metadata"])
+assert [hit["id"] for hit in hits["hits"]] == ["bars"], hits
+assert photos.search(image=bars, k=1)["hits"][0]["id"] == "bars"
+assert len(photos.search_batch([{"image": bars}])[0]["hits"]) == 2
+assert photos.views("bars", n=3, flip=0)[1:4] == b"PNG"
+photos.remove_image("bars")
+try:
+    photos.put_image("x", b"a text")
+    raise AssertionError("a text was taken for a picture")
+except Refused as refused:
+    assert refused.status == 415, refused
+photos.delete()
 PYTHON
 
 cat >"$tmp/story.mjs" <<'SCRIPT'
@@ -134,6 +163,33 @@ assert.equal((await kindred.embed(["a b"], "client-js"))[0].length, 128);
 assert.equal((await kindred.similarity("a", ["a", "c"], "client-js")).length, 2);
 await docs.remove("g++ / x");
 await docs.delete();
+
+const bytes = (text) => new Uint8Array(Buffer.from(text, "base64"));
+const disc = bytes("iVBORw0KGgoAAAANSUhEUgAAACAAAAAgAQAAAABbAUdZAAAALElEQVR42mNgIALw/wAS8n+ARP1/GPH/fwMD4///B4gmwDqQDACbBzYZHwAACdYn8FbOmacAAAAASUVORK5CYII=");
+const bars = bytes("iVBORw0KGgoAAAANSUhEUgAAACAAAAAgAQAAAABbAUdZAAAAD0lEQVR42mP4AAQMg5cAAILLeAEig66BAAAAAElFTkSuQmCC");
+const photos = kindred.collection("client-js-photos");
+await photos.create({ encoder: "vision", encoder_config: { input: 28 } });
+assert.equal((await photos.putImage("disc / 1", disc)).outcome, "created");
+sent = await photos.index([
+  { id: "bars", image: bars, metadata: { kind: "lines" } },
+  { id: "bad", image: bytes("bm8=") },
+]);
+assert.equal(sent.lines, 2);
+assert.equal(sent.refused[0].status, 422);
+assert.deepEqual(await photos.image("disc / 1"), disc);
+let found = await photos.searchImage(disc, { k: 1 });
+assert.equal(found.hits[0].id, "disc / 1");
+const lined = { filter: { kind: "lines" }, with: ["metadata"] };
+found = await photos.searchImage(disc, lined);
+assert.deepEqual(found.hits.map((hit) => hit.id), ["bars"]);
+assert.equal((await photos.search({ image: bars, k: 1 })).hits[0].id, "bars");
+assert.equal((await photos.searchBatch([{ image: bars }]))[0].hits.length, 2);
+assert.equal((await photos.views("bars", { n: 3, flip: 0 }))[1], 0x50);
+await photos.removeImage("bars");
+await assert.rejects(photos.putImage("x", bytes("aGVsbG8=")), (error) => {
+  return error instanceof Refused && error.status === 415;
+});
+await photos.delete();
 SCRIPT
 
 if python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; then
