@@ -409,7 +409,7 @@ codec_write_job(struct buf *out, const struct engine_job *job)
     else
         buf_json_double(out, job->eta_seconds);
     put_json_or_null(out, "options", job->options_json);
-    put_json_or_null(out, "loss", job->curve_json);
+    put_json_or_null(out, "curves", job->curve_json);
     put_json_or_null(out, "result", job->result_json);
     buf_add_str(out, ",\"error\":");
     if (job->error)
