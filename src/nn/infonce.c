@@ -171,8 +171,8 @@ same_label(const struct task *t, size_t i, size_t j)
     return t->label[i] != 0 && t->label[i] == t->key_label[j];
 }
 
-/* Divide the shares by the number of positives, of rows and of the columns
-   that have a softmax (in VIEWS they are the rows). */
+/* Divide the shares of rows by the number of their positives; count those of
+   the columns that have a softmax (in VIEWS they are the rows). */
 static void
 count_worker(void *arg, size_t shard_i, size_t thread_i)
 {
@@ -198,14 +198,10 @@ count_worker(void *arg, size_t shard_i, size_t thread_i)
     }
     for (size_t j = first; !views && j < MIN(end, t->n_cols); j++) {
         size_t n = 1;
-        if (t->key_label[j] == 0)
-            continue;
-        for (size_t i = 0; i < in->B; i++)
+        for (size_t i = 0; i < in->B && t->key_label[j] != 0; i++)
             n += t->label[i] == t->key_label[j];
         n -= same_label(t, j, j);
-        for (size_t m = 0; m < in->n_mask; m++)
-            n -= in->mask[m].col == j && same_label(t, in->mask[m].row, j);
-        t->col.share[j] /= (float)n;
+        t->col.gap[j] = (float)n; /* before masks */
     }
 }
 
@@ -230,6 +226,15 @@ set_weights(struct task *t, struct pool *pool)
     if (t->label != NULL)
         pool_run(
             pool, (t->R + COLS_A_SHARD - 1) / COLS_A_SHARD, count_worker, t);
+    if (t->label == NULL || in->layout == INFONCE_VIEWS)
+        return;
+    for (size_t m = 0; m < in->n_mask; m++) {
+        size_t j = in->mask[m].col;
+        if (j < t->n_cols && same_label(t, in->mask[m].row, j))
+            t->col.gap[j] -= 1;
+    }
+    for (size_t j = 0; j < t->n_cols; j++)
+        t->col.share[j] /= t->col.gap[j];
 }
 
 /* ---- logits and log-sums ------------------------------------------------- */
@@ -677,6 +682,7 @@ infonce(const struct infonce_in *in, struct infonce_out *out, float *workspace,
     ASSERT(!in->symmetric || in->layout == INFONCE_KEYS);
     ASSERT(!in->joint || views);
     ASSERT(!in->decoupled || in->label == NULL);
+    ASSERT(in->label == NULL || views || in->key_label != NULL);
     task_init(&t, in, out, workspace);
     set_weights(&t, pool);
     if (t.n_cols > 0)
