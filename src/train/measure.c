@@ -8,8 +8,8 @@
 #include "kern/gemm.h"
 #include "kern/kern.h"
 
-#define QUERIES_A_SHARD 64
-#define ROWS_A_BLOCK 2048
+#define QUERIES_A_SHARD 256
+#define ROWS_A_BLOCK 1024
 #define SLACK 1024 /* candidates beyond k before they are thinned out */
 
 struct candidate {
