@@ -106,48 +106,61 @@ ingest_pictures_known(struct ingest *b, struct db *db,
 
 /* ---- decoding ------------------------------------------------------------ */
 
+/* The entry of a line; NULL for line 0. */
+static struct ingest_entry *
+entry_of_line(struct ingest *b, uint64_t line)
+{
+    for (size_t i = 0; i < b->n && line; i++) {
+        if (b->entries[i].line == line) {
+            return &b->entries[i];
+        }
+    }
+    return NULL;
+}
+
 /* A superseded line counts again: the one that superseded it is refused. */
 static void
 bring_back(struct ingest *b, const struct ingest_entry *e, bool *again)
 {
-    if (!e->supersedes) {
-        return;
-    }
-    for (size_t i = 0; i < b->n; i++) {
-        struct ingest_entry *earlier = &b->entries[i];
-        if (earlier->status == ENGINE_SUPERSEDED &&
-            earlier->line == e->supersedes) {
-            earlier->status = ENGINE_CREATED;
-            earlier->superseded_by = 0;
-            *again = true;
-        }
+    struct ingest_entry *earlier = entry_of_line(b, e->supersedes);
+    if (earlier) {
+        earlier->status = ENGINE_CREATED;
+        earlier->superseded_by = 0;
+        *again = true;
     }
 }
 
-/* The line whose picture this one has, refused in its place; this one is as if
-   it had never had it. */
+/* The line whose picture this one has is refused in its place: the lines around
+   it follow on each other, and those after it inherit what the one before it
+   leaves. Gives the line. */
 static struct ingest_entry *
-disinherit(struct ingest *b, struct ingest_entry *e, bool *again)
+disinherit(struct ingest *b, const struct ingest_picture *picture, bool *again)
 {
-    const struct ingest_picture *picture = e->picture;
     struct ingest_entry *first = NULL;
     for (size_t i = 0; i < b->n; i++) {
-        struct ingest_entry *other = &b->entries[i];
-        if (other->picture == picture && !other->inherits) {
-            first = other;
-        } else if (other->picture == picture) {
-            other->picture = NULL;
-            other->inherits = false;
-            if (b->reads_images) {
-                ingest_picture_hash(NULL, other->hash);
-            }
+        if (b->entries[i].picture == picture && !b->entries[i].inherits) {
+            first = &b->entries[i];
         }
     }
     ASSERT(first);
+    struct ingest_entry *before = entry_of_line(b, first->supersedes);
+    struct ingest_entry *after = entry_of_line(b, first->superseded_by);
     for (size_t i = 0; i < b->n; i++) {
-        if (b->entries[i].supersedes == first->line) {
-            b->entries[i].supersedes = 0;
+        struct ingest_entry *e = &b->entries[i];
+        if (e->picture == picture && e->inherits) {
+            e->picture = before ? before->picture : NULL;
+            e->no_image = before && before->no_image;
+            e->inherits = e->picture || e->no_image;
+            if (b->reads_images) {
+                ingest_picture_hash(e->picture, e->hash);
+            }
         }
+    }
+    if (after) {
+        after->supersedes = first->supersedes;
+    }
+    if (before) {
+        before->superseded_by = first->superseded_by;
     }
     *again = true;
     return first;
@@ -167,7 +180,7 @@ refuse(struct ingest *b, struct ingest_entry *e, const struct fault *why,
     }
     (void)at_image(e->picture->prefix, why, copy);
     if (e->inherits) {
-        e = disinherit(b, e, again);
+        e = disinherit(b, e->picture, again);
     } else {
         bring_back(b, e, again);
     }

@@ -17,11 +17,13 @@
 #include "engine/engine.h"
 
 #define PICTURES_LARGE_BYTES ((size_t)384 << 20)
-#define PICTURES_READ_BYTES ((size_t)8 << 20)   /* of files read at a time */
-#define PICTURES_BLOCK_BYTES ((size_t)16 << 20) /* of fitted pixels at a time  \
-                                                 */
-#define PICTURES_CHECK_SIDE 32 /* of pictures that nothing but a check reads   \
-                                */
+#define PICTURES_READ_BYTES ((size_t)8 << 20) /* of files read at a time */
+#define PICTURES_BLOCK_BYTES                                                   \
+    ((size_t)16 << 20) /* of fitted pixels at a time                           \
+                        */
+#define PICTURES_CHECK_SIDE                                                    \
+    32 /* of pictures that nothing but a check reads                           \
+        */
 
 struct collection;
 struct db;

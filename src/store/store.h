@@ -15,9 +15,10 @@
  *
  * The functions that change or read rows stand in the other headers of this
  * folder (collections.h items.h images.h vectors.h pairs.h generations.h
- * weights.h jobs.h replies.h purge.h). All take a struct db *: inside an operation that
- * is the writer's connection, between store_read_begin and store_read_end a
- * reader's. A changing function on a reader's connection gives ERR_READ_ONLY.
+ * weights.h jobs.h replies.h purge.h). All take a struct db *: inside an
+ * operation that is the writer's connection, between store_read_begin and
+ * store_read_end a reader's. A changing function on a reader's connection gives
+ * ERR_READ_ONLY.
  *
  * The store knows nothing of JSON, of encoders or of HTTP: it keeps strings,
  * numbers and blobs.
@@ -252,8 +253,8 @@ enum err store_backup_path(struct store *store, const char *name, char *path,
  * is the one that the collection names; every item has a vector in the live
  * space; no vector of an unknown space or item; vectors have their space's
  * size; the kept counters are right; kept weights are complete, and they and
- * kept pictures match their checksum. ERR_CORRUPT with the first violation in the fault. Reads
- * the whole file: minutes for a large one.
+ * kept pictures match their checksum. ERR_CORRUPT with the first violation in
+ * the fault. Reads the whole file: minutes for a large one.
  */
 enum err store_check(struct store *store, struct fault *fault) NODISCARD;
 
