@@ -9,6 +9,8 @@
 #include "term.h"
 
 #define EXAMPLES_SHOWN 3
+#define CURVE_POINTS 2048
+#define CURVE_COLUMNS 40
 
 static const char *
 text_of(const json_t *object, const char *name)
@@ -161,41 +163,57 @@ judge_print_report(json_t *report)
 static size_t
 column_of(const json_t *columns, const char *name)
 {
-    size_t n = json_array_size(columns), i = 0;
-    while (i < n &&
-           strcmp(json_string_value(json_array_get(columns, i))
-                      ? json_string_value(json_array_get(columns, i))
-                      : "",
-               name) != 0)
-        i++;
-    return i;
+    size_t i;
+    const json_t *column;
+    json_array_foreach(columns, i, column)
+    {
+        const char *s = json_string_value(column);
+        if (s != NULL && strcmp(s, name) == 0)
+            return i;
+    }
+    return json_array_size(columns);
 }
 
-/* The loss of {"columns": [...], "rows": [[...], ...]} as a line of bars. */
+/* One column of the rows as a line of bars between its first and last value. */
 static void
-print_curve(const json_t *curves)
+print_curve(const json_t *rows, size_t column, const char *name)
 {
-    double loss[2048];
-    const json_t *rows = json_object_get(curves, "rows");
-    size_t column = column_of(json_object_get(curves, "columns"), "loss");
+    double v[CURVE_POINTS];
     size_t n = json_array_size(rows);
+    size_t stride = (n + ARRAY_LEN(v) - 1) / ARRAY_LEN(v);
     size_t kept = 0;
-    if (n == 0)
-        return;
-    size_t stride = (n + ARRAY_LEN(loss) - 1) / ARRAY_LEN(loss);
+    bool moves = false;
     for (size_t i = 0; i < n; i += stride) {
         const json_t *value = json_array_get(json_array_get(rows, i), column);
-        if (json_is_number(value))
-            loss[kept++] = json_number_value(value);
+        if (!json_is_number(value))
+            continue;
+        v[kept] = json_number_value(value);
+        moves = moves || v[kept] < v[0] || v[kept] > v[0];
+        kept++;
     }
-    if (kept == 0)
-        return;
+    if (kept == 0 || (!moves && kept > 1 && strcmp(name, "loss") != 0))
+        return; /* a constant is no curve: a queue's age in batch */
     struct buf line;
     buf_init(&line, 1 << 16);
-    term_add_spark(&line, loss, kept, 48);
+    term_add_spark(&line, v, kept, CURVE_COLUMNS);
     if (buf_status(&line) == OK)
-        printf("loss  %.4f %s %.4f\n", loss[0], line.data, loss[kept - 1]);
+        printf("%-12s %8.4f %s %.4f\n", name, v[0], line.data, v[kept - 1]);
     buf_release(&line);
+}
+
+/* {"columns": ["step", "loss", ...], "rows": [[...], ...]} */
+static void
+print_curves(const json_t *curves)
+{
+    static const char *const names[] = {"loss", "accuracy", "positive",
+        "negative", "temperature", "spread", "staleness"};
+    const json_t *columns = json_object_get(curves, "columns");
+    const json_t *rows = json_object_get(curves, "rows");
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        size_t column = column_of(columns, names[i]);
+        if (column < json_array_size(columns))
+            print_curve(rows, column, names[i]);
+    }
 }
 
 void
@@ -216,7 +234,7 @@ judge_print_job(const json_t *job)
         printf(", %s %.0f%%", text_of(job, "phase"),
             json_number_value(progress) * 100.0);
     printf("\n");
-    print_curve(json_object_get(job, "curves"));
+    print_curves(json_object_get(job, "curves"));
     if (json_is_object(judge))
         judge_print_report(judge);
     if (json_is_object(result)) {
