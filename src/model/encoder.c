@@ -499,6 +499,12 @@ encoder_tape_free(struct encoder_tape *tape)
         tape->family->tape_free(tape);
 }
 
+size_t
+encoder_tape_bytes(const struct encoder_tape *tape)
+{
+    return tape->bytes;
+}
+
 enum err
 encoder_forward(const struct encoder *encoder, struct encoder_tape *tape,
     const struct encoder_input *inputs, size_t n,

@@ -149,6 +149,8 @@ uint64_t encoder_save_bytes(const struct encoder *encoder);
 enum err encoder_tape_new(
     struct encoder_tape **out, const struct encoder *encoder) NODISCARD;
 void encoder_tape_free(struct encoder_tape *tape);
+/* Heap that it holds for the largest batch so far. */
+size_t encoder_tape_bytes(const struct encoder_tape *tape);
 
 /* Dropout and noise of one training forward pass. */
 struct encoder_noise {

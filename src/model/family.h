@@ -66,6 +66,7 @@ struct encoder {
 
 struct encoder_tape {
     const struct encoder_family *family;
+    size_t bytes; /* of what it keeps of the inputs; the family's to set */
 };
 
 extern const struct encoder_family static_encoder_family;

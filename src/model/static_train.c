@@ -154,6 +154,10 @@ tape_reserve(struct static_tape *t, const struct static_encoder *e)
             return ERR_NOMEM;
         t->cap_features = cap;
     }
+    t->base.bytes =
+        (2 * D * (t->cap_words + t->cap_texts) + t->cap_texts) * sizeof(float) +
+        3 * t->cap_entries * sizeof(float) +
+        (3 + STATIC_PARTS) * t->cap_features * sizeof(float);
     return OK;
 }
 

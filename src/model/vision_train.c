@@ -107,6 +107,10 @@ tape_reserve(struct vision_tape *t, const struct vision_encoder *e, size_t n,
             !renew(&t->z, n, e->base.n_dims) || !renew(&t->norm, n, 1))
             return ERR_NOMEM;
         t->cap = n;
+        t->base.bytes =
+            n *
+            (e->keep.floats + e->n_stats + e->n_features + e->base.n_dims + 1) *
+            sizeof(float);
     }
     if (n_threads > t->n_threads) {
         struct vision_scratch *grown =

@@ -42,6 +42,12 @@ gradcache_free(struct gradcache *cache)
     mem_free(cache);
 }
 
+size_t
+gradcache_bytes(const struct gradcache *cache)
+{
+    return encoder_tape_bytes(cache->tape);
+}
+
 /* One piece onto the tape, with the generator given. */
 static enum err
 forward_piece(struct gradcache *cache, const struct encoder *encoder,

@@ -22,6 +22,7 @@ struct gradcache;
 enum err gradcache_new(struct gradcache **out, const struct encoder *encoder,
     size_t piece, size_t n_max) NODISCARD;
 void gradcache_free(struct gradcache *cache);
+size_t gradcache_bytes(const struct gradcache *cache); /* heap in use */
 
 /*
  * gradcache_forward - the vectors of the first n rows of a step.

@@ -327,7 +327,7 @@ run_steps(struct run *r, const struct train_checkpoint *checkpoint,
         .staleness = point.staleness,
         .n_views = (size_t)r->n_views,
         .view_share = (double)r->view_ns / (double)ns,
-        .peak_bytes = r->bytes};
+        .peak_bytes = r->bytes + gradcache_bytes(r->cache)};
     return OK;
 }
 
