@@ -34,6 +34,7 @@ struct follow {
     size_t loss_stride; /* every n-th loss is kept, so that all fits */
     size_t loss_seen;
     double last_loss;
+    double accuracy; /* < 0: not told */
     char phase[64];
     double share;
     double eta;
@@ -66,6 +67,8 @@ draw(struct follow *follow, bool force)
     if (follow->n_loss > 0 && strcmp(follow->phase, "train") == 0) {
         buf_printf(&tail, " loss %.4f ", follow->last_loss);
         term_add_spark(&tail, follow->loss, follow->n_loss, SPARK_COLUMNS);
+        if (follow->accuracy >= 0.0)
+            buf_printf(&tail, " found %.0f%%", follow->accuracy * 100.0);
     }
     if (follow->eta >= 1.0) {
         char eta[32];
@@ -105,6 +108,7 @@ on_event(struct follow *follow)
     double loss = number_of(data, "loss", -1.0);
     if (loss >= 0.0)
         loss_add(follow, loss);
+    follow->accuracy = number_of(data, "accuracy", follow->accuracy);
     const char *message = json_string_value(json_object_get(data, "message"));
     if (message != NULL && strcmp(follow->type, "log") == 0)
         say(follow->cli, "%s: %s", follow->label, message);
@@ -185,6 +189,7 @@ job_follow(struct cli *cli, json_int_t id, json_t **job)
     follow->id = id;
     follow->loss_stride = 1;
     follow->eta = -1.0;
+    follow->accuracy = -1.0;
     snprintf(follow->label, sizeof(follow->label), "job %lld", (long long)id);
     buf_init(&follow->lines.rest, EVENT_MAX);
     buf_init(&follow->data, EVENT_MAX);
