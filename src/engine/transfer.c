@@ -219,7 +219,7 @@ next_of_export(void *state, struct buf *chunk, bool *end, struct fault *fault)
             e->last = 0;
         }
     }
-    *end = e->phase == PHASE_END && e->rest.len == 0;
+    *end = e->phase == PHASE_END;
     return err;
 }
 

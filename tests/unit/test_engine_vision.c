@@ -7,8 +7,10 @@
  * vectors of two files are compared with those that it gives directly.
  */
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -17,6 +19,7 @@
 
 #include <cmocka.h>
 
+#include "base/rng.h"
 #include "image/decode.h"
 #include "store/store.h"
 #include "engine/internal.h"
@@ -639,6 +642,101 @@ lines_with_one_id(void **state)
     engine_kit_close(&kit);
 }
 
+struct writer {
+    struct engine_kit *kit;
+    struct buf *files;
+    int kind;
+    atomic_int *failed;
+};
+
+/* Pictures alone, words alone, or both, over and over the same few items. */
+static void *
+write_on(void *arg)
+{
+    struct writer *w = arg;
+    struct rng rng;
+    rng_seed(&rng, (uint64_t)w->kind);
+    for (int i = 0; i < 60; i++) {
+        struct fault fault = {.err = OK};
+        struct engine_outcome outcome;
+        char id[16], words[32];
+        name_of(id, rng_below(&rng, 3));
+        snprintf(words, sizeof(words), "words %d of %d", i, w->kind);
+        struct engine_image image = file_of(&w->files[rng_below(&rng, 4)]);
+        struct engine_item item = {.id = id, .text = engine_kit_text(words)};
+        if (w->kind == 2 && i % 4 == 0) {
+            item.no_image = true;
+        } else if (w->kind == 2) {
+            item.image = image;
+        }
+        enum err err = w->kind == 0 ? engine_image_put(w->kit->engine, "photos",
+                                          id, &image, NULL, &outcome, &fault)
+                                    : engine_item_put(w->kit->engine, "photos",
+                                          &item, NULL, &outcome, &fault);
+        *w->failed += err != OK;
+    }
+    return NULL;
+}
+
+/* Whoever wrote last: the vector is that of the picture that is there. */
+static void
+writers_at_once(void **state)
+{
+    (void)state;
+    struct engine_kit kit;
+    struct buf files[4];
+    float vectors[4][DIMS], zero[DIMS] = {0};
+    struct writer writers[4];
+    pthread_t threads[4];
+    atomic_int failed = 0;
+    engine_kit_open(&kit);
+    make(&kit, SETTINGS);
+    struct collection *c = find(&kit);
+    struct snapshot *live = collection_live(c);
+    for (size_t i = 0; i < 4; i++) {
+        draw(&files[i], i);
+        embed(&kit, live, i, vectors[i]);
+    }
+    for (int i = 0; i < 4; i++) {
+        writers[i] = (struct writer){
+            .kit = &kit, .files = files, .kind = i % 3, .failed = &failed};
+        assert_int_equal(
+            pthread_create(&threads[i], NULL, write_on, &writers[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    assert_int_equal(failed, 0);
+    for (size_t i = 0; i < 3; i++) {
+        struct engine_image_facts facts;
+        struct fault fault = {.err = OK};
+        struct buf bytes;
+        int64_t version;
+        char id[16];
+        const float *want = zero;
+        name_of(id, i);
+        buf_init(&bytes, SIZE_MAX / 2);
+        enum err err = engine_image_get(
+            kit.engine, "photos", id, &facts, &version, &bytes, &fault);
+        for (size_t f = 0; f < 4 && !err; f++) {
+            if (bytes.len == files[f].len &&
+                memcmp(bytes.data, files[f].data, bytes.len) == 0) {
+                want = vectors[f];
+            }
+        }
+        assert_true(err == ERR_NOT_FOUND || want != zero);
+        expect_near(view_of(&kit, id).vector, want);
+        buf_release(&bytes);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        buf_release(&files[i]);
+    }
+    snapshot_unref(live);
+    collection_unref(c);
+    check_file(&kit);
+    engine_kit_close(&kit);
+}
+
 /* A candidate gets every picture embedded, those written meanwhile too. */
 static void
 embedded_anew(void **state)
@@ -760,6 +858,7 @@ main(void)
         cmocka_unit_test(views),
         cmocka_unit_test(damaged_among_many),
         cmocka_unit_test(lines_with_one_id),
+        cmocka_unit_test(writers_at_once),
         cmocka_unit_test(embedded_anew),
         cmocka_unit_test(loaded_by_number),
     };
