@@ -376,6 +376,108 @@ test_masks(void **state)
     assert_true(n_listed > 500);
 }
 
+static bool
+either_way(
+    const uint64_t *keys, size_t n_keys, size_t n, uint64_t a, uint64_t b)
+{
+    return no_negative(keys, n_keys, n, a, b) ||
+           no_negative(keys, n_keys, n, b, a);
+}
+
+/* With positives as rows, a known pair counts from its other side. */
+static void
+check_masks_back(size_t n)
+{
+    static uint64_t texts[2 * N_MAX];
+    static unsigned char listed[N_MAX][N_MAX];
+    uint32_t index[N_MAX];
+    uint64_t keys[N_MAX];
+    const struct infonce_mask *masks = NULL;
+    size_t n_masks = 0, n_distinct = distinct_keys(n, texts);
+    struct batch_plan *plan = plan_of(n, MIN(n, (size_t)16), 0.5f, 1);
+    size_t B = next(plan, index);
+
+    for (size_t i = 0; i < B; i++)
+        keys[i] = examples[index[i]].anchor.key;
+    assert_int_equal(
+        batch_masks_back(plan, index, B, keys, B, &masks, &n_masks), OK);
+    memset(listed, 0, sizeof listed);
+    for (size_t m = 0; m < n_masks; m++) {
+        assert_true(masks[m].row != masks[m].col);
+        assert_true(m == 0 || masks[m].row >= masks[m - 1].row);
+        assert_false(listed[masks[m].row][masks[m].col]);
+        listed[masks[m].row][masks[m].col] = 1;
+    }
+    for (size_t i = 0; i < B; i++) {
+        for (size_t j = 0; j < B; j++) {
+            bool want = i != j && no_negative(texts, n_distinct, n, keys[j],
+                                      examples[index[i]].positive.key);
+            /* one text on both sides is the row's own */
+            want =
+                want || (i != j && keys[j] == examples[index[i]].positive.key);
+            assert_int_equal(listed[i][j], want);
+        }
+    }
+    batch_plan_free(plan);
+}
+
+/* Between views all texts are rows and columns. */
+static void
+check_masks_views(struct rng *rng, size_t n, size_t n_texts, size_t *n_listed)
+{
+    static uint64_t texts[2 * N_MAX];
+    static unsigned char listed[N_MAX][N_MAX];
+    uint32_t index[N_MAX];
+    uint64_t keys[N_MAX];
+    const struct infonce_mask *masks = NULL;
+    size_t n_masks = 0, n_distinct = distinct_keys(n, texts);
+    struct batch_plan *plan = plan_of(n, MIN(n, (size_t)16), 0.5f, 1);
+    size_t B = next(plan, index), M = 2 * B;
+
+    for (size_t i = 0; i < B; i++) {
+        keys[i] = examples[index[i]].anchor.key;
+        keys[B + i] = examples[index[i]].positive.key;
+    }
+    for (; B > 0 && M < 2 * B + 9; M++)
+        keys[M] = text(rng_below(rng, 2 * n_texts)).key;
+    assert_int_equal(batch_masks_views(plan, B, keys, M, &masks, &n_masks), OK);
+    memset(listed, 0, sizeof listed);
+    for (size_t m = 0; m < n_masks; m++) {
+        assert_true(m == 0 || masks[m].row >= masks[m - 1].row);
+        assert_false(listed[masks[m].row][masks[m].col]);
+        listed[masks[m].row][masks[m].col] = 1;
+    }
+    for (size_t i = 0; i < M; i++) {
+        for (size_t j = 0; j < M; j++) {
+            bool own = i == j || (i < 2 * B && j < 2 * B && i % B == j % B);
+            bool want =
+                !own && either_way(texts, n_distinct, n, keys[i], keys[j]);
+            assert_int_equal(listed[i][j], want);
+            assert_int_equal(listed[i][j], listed[j][i]);
+        }
+    }
+    *n_listed += n_masks;
+    batch_plan_free(plan);
+}
+
+static void
+test_masks_of_both_sides(void **state)
+{
+    struct rng rng;
+    size_t n_listed = 0;
+
+    (void)state;
+    for (uint64_t round = 0; round < 60; round++) {
+        rng_seed(&rng, 1000 + round);
+        size_t n = 2 + (size_t)rng_below(&rng, 60);
+        size_t n_texts = 2 + (size_t)rng_below(&rng, 6 * n);
+        fill_colliding(&rng, n, n_texts);
+        check_masks_back(n);
+        check_masks_views(&rng, n, n_texts, &n_listed);
+    }
+    assert_true(n_listed > 500);
+}
+
 /* Chains of pairs inside a large set: small components mask as a whole. */
 static void
 test_masks_of_classes(void **state)
@@ -416,6 +518,10 @@ test_memory_runs_out(void **state)
             keys[i] = examples[index[i]].positive.key;
         if (err == OK)
             err = batch_masks(plan, index, B, keys, B, &masks, &n_masks);
+        if (err == OK)
+            err = batch_masks_back(plan, index, B, keys, B, &masks, &n_masks);
+        if (err == OK)
+            err = batch_masks_views(plan, B / 2, keys, B, &masks, &n_masks);
         uint64_t seen = alloc_fail_at(0);
         batch_plan_free(plan);
         assert_int_equal(err, seen >= n ? ERR_NOMEM : OK);
@@ -435,6 +541,7 @@ main(void)
         cmocka_unit_test(test_groups_side_by_side),
         cmocka_unit_test(test_seed_decides),
         cmocka_unit_test(test_masks),
+        cmocka_unit_test(test_masks_of_both_sides),
         cmocka_unit_test(test_masks_of_classes),
         cmocka_unit_test(test_memory_runs_out),
     };

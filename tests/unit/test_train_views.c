@@ -187,6 +187,101 @@ test_judge_view(void **state)
     assert_true(differs);
 }
 
+static size_t
+characters(const char *s, size_t len)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++)
+        n += ((unsigned char)s[i] & 0xC0) != 0x80;
+    return n;
+}
+
+/* The share of a text's words that differ from those of its noisy copy, which
+   has as many words, each with at most one error. */
+static double
+check_noise(const char *text, size_t len, const char *noisy, size_t n)
+{
+    size_t i = 0, j = 0, words = 0, changed = 0;
+    while (i < len) {
+        size_t a = i, b = j;
+        while (i < len && strchr(" \n", text[i]) == NULL)
+            i++;
+        while (j < n && strchr(" \n", noisy[j]) == NULL)
+            j++;
+        size_t before = characters(text + a, i - a);
+        size_t after = characters(noisy + b, j - b);
+        assert_true(after + 1 >= before && after <= before + 1);
+        if (i - a != j - b || memcmp(text + a, noisy + b, i - a) != 0) {
+            changed++;
+            assert_true(before >= 3);
+        }
+        words++;
+        assert_true((i == len) == (j == n));
+        if (i < len)
+            assert_int_equal(text[i++], noisy[j++]);
+    }
+    return (double)changed / (double)words;
+}
+
+static bool
+is_utf8(const char *s, size_t len)
+{
+    for (size_t i = 0; i < len;) {
+        unsigned char c = (unsigned char)s[i];
+        size_t n = c < 0x80   ? 1
+                   : c < 0xC0 ? 0
+                   : c < 0xE0 ? 2
+                   : c < 0xF0 ? 3
+                              : 4;
+        if (n == 0 || i + n > len)
+            return false;
+        for (size_t k = 1; k < n; k++) {
+            if (((unsigned char)s[i + k] & 0xC0) != 0x80)
+                return false;
+        }
+        i += n;
+    }
+    return true;
+}
+
+static void
+test_typing_errors(void **state)
+{
+    static const char *const texts[] = {"the quick brown fox jumps over it all",
+        "gr\xC3\xBC\xC3\x9F"
+        "e aus k\xC3\xB6ln\nund m\xC3\xBCnchen",
+        "\xF0\x9F\x98\x80\xF0\x9F\x98\x81\xF0\x9F\x98\x82 abc", "a bc de f",
+        ""};
+    char noisy[256], again[256];
+    struct rng rng, same;
+
+    (void)state;
+    for (size_t t = 0; t < ARRAY_LEN(texts); t++) {
+        size_t len = strlen(texts[t]);
+        double changed = 0;
+        assert_true(views_noise_bytes(len) <= sizeof noisy);
+        for (uint64_t round = 0; round < 400; round++) {
+            rng_seed(&rng, round);
+            rng_seed(&same, round);
+            memset(noisy, '#', sizeof noisy);
+            size_t n = views_noise(noisy, texts[t], len, 0.5f, &rng);
+            assert_true(n <= views_noise_bytes(len));
+            assert_int_equal(noisy[n], '#');
+            assert_true(is_utf8(noisy, n));
+            assert_int_equal(views_noise(again, texts[t], len, 0.5f, &same), n);
+            assert_memory_equal(noisy, again, n);
+            if (len > 0)
+                changed += check_noise(texts[t], len, noisy, n) / 400;
+        }
+        if (t < 3) /* an exchange or a copy may change nothing */
+            assert_true(changed > 0.2 && changed < 0.55);
+        if (t == 3)
+            assert_true(changed <= 0);
+        assert_int_equal(views_noise(noisy, texts[t], len, 0, &rng), len);
+        assert_memory_equal(noisy, texts[t], len);
+    }
+}
+
 int
 main(void)
 {
@@ -196,6 +291,7 @@ main(void)
         cmocka_unit_test(test_short_texts),
         cmocka_unit_test(test_same_state_same_views),
         cmocka_unit_test(test_judge_view),
+        cmocka_unit_test(test_typing_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
