@@ -4,9 +4,10 @@
  *
  * The header is read first and everything is refused by it that is refused by
  * size; only then is memory taken. The format is told by the file's first
- * bytes, never by its name. EXIF orientation is applied. Of an animation the
- * file is refused. A JPEG is shrunk while it is decoded (by 1/2, 1/4, 1/8) as
- * far as side_wanted allows.
+ * bytes, never by its name. EXIF orientation is applied. An animation is
+ * refused. A picture is shrunk while it is decoded (to 1/2, 1/4 or 1/8, a rest
+ * being a pixel of its own) as far as side_wanted allows, alike in all three
+ * formats, so that the same picture looks the same.
  */
 #ifndef IMAGE_DECODE_H
 #define IMAGE_DECODE_H
@@ -15,7 +16,16 @@
 
 #define IMAGE_BYTES_MAX ((size_t)32 << 20)    /* of a file, default */
 #define IMAGE_PIXELS_MAX ((uint64_t)64000000) /* width x height, default */
+
+/*
+ * What keeps time in bounds whatever the limits are: the scans of a JPEG, each
+ * of which goes over the whole picture (encoders make 10), their number times
+ * the pixels, and the pixels of an interlaced PNG. The worst files found under
+ * the default limits take about a second (tests/bench/bench_image.c).
+ */
 #define IMAGE_JPEG_SCANS_MAX 100
+#define IMAGE_JPEG_PIXEL_SCANS_MAX ((uint64_t)400000000)
+#define IMAGE_PNG_INTERLACED_MAX ((uint64_t)16000000)
 
 enum image_format { IMAGE_UNKNOWN, IMAGE_JPEG, IMAGE_PNG, IMAGE_WEBP };
 
@@ -52,10 +62,16 @@ enum err image_inspect(struct image_facts *out, const void *bytes, size_t n,
  *           the caller's to set
  *
  * Errors: ERR_UNSUPPORTED for another format (a text, a GIF, named where it is
- * known), animation, 16 bits a channel, CMYK; ERR_TOO_LARGE over a limit, with
- * both numbers; ERR_INVALID for an empty, damaged or truncated file; ERR_NOMEM.
- * Cost: linear in the picture's pixels at most; memory at most a small multiple
- * of the decoded size. Any thread.
+ * known), animation, 16 bits a channel, CMYK, arithmetic coding; ERR_TOO_LARGE
+ * over a limit, with both numbers; ERR_INVALID for an empty, damaged or
+ * truncated file, and for one that is too short for what its header says;
+ * ERR_NOMEM. Bytes after the picture's end are tolerated and not looked at, as
+ * cameras append previews; so are unknown segments and bytes between them.
+ * Cost: linear in the picture's pixels and the file's bytes. Memory: the
+ * result and some rows; beside these, of the whole picture, 2 bytes a sample
+ * for a JPEG of several scans, 1 to 4 bytes a pixel for an interlaced PNG, 4
+ * for a lossless WebP, and 3 or 4 bytes a shrunk pixel for any WebP. Any
+ * thread.
  */
 enum err image_decode(struct image *out, const void *bytes, size_t n,
     const struct image_limits *limits, struct fault *fault) NODISCARD;

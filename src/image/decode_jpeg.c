@@ -5,8 +5,8 @@
  * The library reports errors by a call that must not return: it jumps back to
  * guarded(). What it only warns of is an error here when data were lost, else
  * it is ignored. Memory is the library's own (malloc): a JPEG of one scan takes
- * some rows, one of several scans two bytes a sample, which the check of its
- * pixels in decode_jpeg_inspect bounds.
+ * some rows, one of several scans two bytes a sample, which their limits
+ * bound.
  */
 #include <setjmp.h>
 #include <stdio.h>
@@ -115,14 +115,23 @@ on_output(j_common_ptr jpeg)
 
 /* Called for every row of blocks of every scan. */
 static void
-on_progress(j_common_ptr jpeg)
+on_progress(j_common_ptr common)
 {
-    struct reader *reader = jpeg->client_data;
+    struct reader *reader = common->client_data;
+    const struct jpeg_decompress_struct *jpeg = &reader->jpeg;
+    uint64_t n_pixels = (uint64_t)jpeg->image_width * jpeg->image_height;
+    uint64_t n_scans = (uint64_t)jpeg->input_scan_number;
+    uint64_t n_max = IMAGE_JPEG_SCANS_MAX;
 
-    if (reader->jpeg.input_scan_number > IMAGE_JPEG_SCANS_MAX) {
+    if (n_scans <= 1) {
+        return;
+    }
+    n_max = MIN(n_max, IMAGE_JPEG_PIXEL_SCANS_MAX / n_pixels);
+    if (n_scans > n_max) {
         fail(reader,
             fault_set(reader->file->fault, ERR_TOO_LARGE, "",
-                "the JPEG has more than %d scans", IMAGE_JPEG_SCANS_MAX));
+                "the JPEG has more than %u scans, the limit for %u x %u pixels",
+                (unsigned)n_max, jpeg->image_width, jpeg->image_height));
     }
 }
 
@@ -252,7 +261,6 @@ header_of(struct reader *reader, struct decode_header *out)
         .height = jpeg->image_height,
         .channels = (uint32_t)n,
         .orientation = orientation_of(reader->file->bytes, reader->file->n),
-        .interlaced = jpeg->progressive_mode || jpeg->comps_in_scan != n,
         .bytes_least = bytes_least(jpeg),
     };
     return OK;

@@ -35,14 +35,14 @@ name_boxed(const uint8_t *brand)
     return "a film (ISO media file)";
 }
 
-/* No byte of the beginning is a control character other than white space: so
-   of UTF-8 and of the older single-byte sets alike. */
+/* No byte of the beginning is a control character other than white space, or
+   one that UTF-8 does not have and the older single-byte sets hardly. */
 static bool
 is_text(const uint8_t *bytes, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         if ((bytes[i] < ' ' && (bytes[i] < '\t' || bytes[i] > '\r')) ||
-            bytes[i] == 0x7F) {
+            bytes[i] == 0x7F || bytes[i] >= 0xFE) {
             return false;
         }
     }

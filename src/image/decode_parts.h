@@ -16,7 +16,6 @@ struct decode_header {
     uint64_t width, height;
     uint32_t channels;    /* of the result, 1 or 3 */
     uint32_t orientation; /* EXIF's, 1..8 */
-    bool interlaced;      /* a JPEG of several scans, an interlaced PNG */
     uint64_t bytes_least; /* a file of so many pixels has; 0: not known */
 };
 

@@ -121,6 +121,14 @@ decode_png_inspect(struct decode_file *file)
     if (err != OK) {
         return err;
     }
+    if (b[28] != 0 && width * height > IMAGE_PNG_INTERLACED_MAX &&
+        width <= IMAGE_SIDE_MAX && height <= IMAGE_SIDE_MAX) {
+        return fault_set(file->fault, ERR_TOO_LARGE, "",
+            "an interlaced PNG of %u x %u pixels; the limit is %u (of others "
+            "it is higher)",
+            (unsigned)width, (unsigned)height,
+            (unsigned)IMAGE_PNG_INTERLACED_MAX);
+    }
     /* Beside the other chunks, the pixels at the best ratio there is. */
     uint64_t bytes_least = 0;
     if (width <= IMAGE_SIDE_MAX && height <= IMAGE_SIDE_MAX) {
@@ -132,7 +140,6 @@ decode_png_inspect(struct decode_file *file)
         .height = height,
         .channels = colour == GREY || colour == GREY_ALPHA ? 1 : 3,
         .orientation = orientation,
-        .interlaced = b[28] != 0,
         .bytes_least = bytes_least,
     };
     return OK;

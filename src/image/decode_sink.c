@@ -130,11 +130,6 @@ place_band(struct decode_sink *sink, uint32_t n_rows)
     uint32_t y_first = sink->out_row - n_rows;
     size_t row_bytes = sink->out_width * C;
 
-    if (o == 1) {
-        memcpy(image->pixels + y_first * row_bytes, sink->band,
-            n_rows * row_bytes);
-        return;
-    }
     for (uint32_t x = 0; x < sink->out_width; x++) {
         for (uint32_t j = 0; j < n_rows; j++) {
             uint32_t X = turned ? y_first + j : x;
@@ -155,7 +150,10 @@ decode_sink_put(struct decode_sink *sink, uint8_t *row)
 {
     size_t C = sink->image.channels;
     uint32_t slot = sink->out_row % DECODE_BAND;
-    uint8_t *to = sink->band + slot * sink->out_width * C;
+    size_t row_bytes = sink->out_width * C;
+    uint8_t *to = sink->orientation == 1
+                      ? sink->image.pixels + sink->out_row * row_bytes
+                      : sink->band + slot * row_bytes;
 
     ASSERT(sink->row < sink->height);
     if (sink->channels != C) {
@@ -174,7 +172,7 @@ decode_sink_put(struct decode_sink *sink, uint8_t *row)
         memcpy(to, row, sink->width * C);
     }
     sink->out_row++;
-    if (slot + 1 == DECODE_BAND || last) {
+    if (sink->orientation != 1 && (slot + 1 == DECODE_BAND || last)) {
         place_band(sink, slot + 1);
     }
 }
