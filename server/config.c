@@ -117,7 +117,8 @@ static const char *const source_names[] = {
 static const char *const foreign_names[] = {"KINDRED_CONFIG",
     "KINDRED_KEY_READ", "KINDRED_KEY_WRITE", "KINDRED_KEY_ADMIN", "KINDRED_KEY",
     "KINDRED_KEY_FILE", "KINDRED_COLLECTION", "KINDRED_URL", "KINDRED_BUILD",
-    "KINDRED_TIER", "KINDRED_FAILPOINT", "KINDRED_KERNELS", "KINDRED_KERNEL"};
+    "KINDRED_TIER", "KINDRED_FAILPOINT", "KINDRED_CHECKPOINT_MS",
+    "KINDRED_KERNELS", "KINDRED_KERNEL"};
 static const char *const foreign_prefixes[] = {
     "KINDRED_TEST_", "KINDRED_BENCH_", "KINDRED_DEMO_", "KINDRED_CRASH_"};
 

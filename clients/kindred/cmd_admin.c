@@ -229,7 +229,8 @@ static const struct create_opts create_defaults = {.dims = ARGS_INT_UNSET};
 #define CREATE(field) offsetof(struct create_opts, field)
 static const struct opt create_opts[] = {
     {"encoder", 0, OPT_TEXT, CREATE(encoder), "NAME",
-        "static (default), or external for vectors of your own"},
+        "static for texts (default), vision for pictures, external for "
+        "vectors of your own"},
     {"dims", 'd', OPT_INT, CREATE(dims), "N", "dimensions of the vectors"},
     {"template", 0, OPT_TEXT, CREATE(item_template), "TEXT",
         "what of an item is embedded (default title, newline, text)"},

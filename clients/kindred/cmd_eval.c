@@ -313,10 +313,9 @@ const struct command command_eval = {.name = "eval",
         "  run QRELS RUN      the retrieval figures of a ranking made "
         "elsewhere (tsv\n"
         "                     query, item, best first)\n"
-        "The files each in a collection that is made for it and deleted "
-        "afterwards. "
-        "Intervals: 95%,\npercentile bootstrap over queries, 2,000 resamples, "
-        "fixed seed.\n",
+        "Files are measured in a collection that is made for them and deleted "
+        "afterwards.\nIntervals: 95%, percentile bootstrap over queries, 2,000 "
+        "resamples, fixed seed.\n",
     .opts = eval_opts,
     .n_opts = ARRAY_LEN(eval_opts),
     .defaults = &eval_defaults,

@@ -74,8 +74,10 @@ pictures_wanted(struct cli *cli, const struct picture_opts *opts,
         return EXIT_DONE;
     int rc = collection_reads(cli, reads, sizeof(reads), &n_images);
     if (rc == EXIT_DONE)
-        *take = reads[0] != '\0' ? strcmp(reads, "image") == 0
-                                 : pictures->n > pictures->n_documents;
+        /* A folder of pictures alone is never taken for documents: where it
+           cannot go, that is said. */
+        *take = strcmp(reads, "image") == 0 || pictures->n_documents == 0 ||
+                (reads[0] == '\0' && pictures->n > pictures->n_documents);
     return rc;
 }
 
@@ -130,11 +132,11 @@ collection_ready(
             "there is no collection %s (--no-create)", cli->global.collection);
         return EXIT_REFUSED;
     }
-    if (strcmp(reads, "text") == 0) {
-        complain("collection %s reads text; pictures need one of their own: "
+    if (strcmp(reads, "image") != 0) {
+        complain("collection %s reads %s; pictures need one of their own: "
                  "-c NAME, which is made, or kindred create NAME --encoder "
                  "vision",
-            cli->global.collection);
+            cli->global.collection, reads);
         return EXIT_REFUSED;
     }
     if (opts->side != ARGS_INT_UNSET || opts->grey)

@@ -284,6 +284,8 @@ if grep -q '"id":"cut.png"' errors.ndjson; then passed=$((passed + 1)); else fai
 rm photos/cut.png
 t 0 -c cli-photos index photos/square.png; says '1 unchanged'
 t 1 -c cli-one index --pictures photos; says 'reads text'
+mkdir only && cp photos/round/disc.png only
+t 1 -c cli-one index only; says 'reads text'
 t 1 -c cli-photos index --pictures set; says 'no picture'
 t 2 -c cli-photos index --pictures -; says 'needs a folder'
 t 1 -c cli-nobody index --no-create photos; says 'no collection cli-nobody'

@@ -8,7 +8,7 @@ complete -c kindred -l quiet -s q -d 'no progress and no remarks, only results a
 complete -c kindred -l help -s h -d 'explain the command'
 complete -c kindred -l version -d 'print the version'
 complete -c kindred -n __fish_use_subcommand -a create -d 'make a collection'
-complete -c kindred -n '__fish_seen_subcommand_from create' -l encoder -x -d 'static (default), or external for vectors of your own'
+complete -c kindred -n '__fish_seen_subcommand_from create' -l encoder -x -d 'static for texts (default), vision for pictures, external for vectors of your own'
 complete -c kindred -n '__fish_seen_subcommand_from create' -l dims -s d -x -d 'dimensions of the vectors'
 complete -c kindred -n '__fish_seen_subcommand_from create' -l template -x -d 'what of an item is embedded (default title, newline, text)'
 complete -c kindred -n '__fish_seen_subcommand_from create' -l description -x -d 'for people'
