@@ -294,6 +294,7 @@ enum err
 conv_new(struct conv **out, const struct conv_shape *shape, unsigned passes)
 {
     ASSERT(shape->oc % CONV_BLOCK_MAX == 0 && shape->n > 0);
+    ASSERT(shape->side <= CONV_SIDE_MAX && shape->kernel <= 7);
     ASSERT(shape->ic < 4 || shape->ic % CONV_BLOCK_MAX == 0);
     ASSERT(shape->ic >= 4 || !(passes & (1u << CONV_BACKWARD_DATA)));
     struct conv *conv = mem_calloc(1, sizeof *conv);

@@ -28,6 +28,7 @@
 #include "base/err.h"
 
 #define CONV_BLOCK_MAX 16
+#define CONV_SIDE_MAX 256 /* of the input */
 
 /* Channels that stand side by side: 8, or 16 with AVX-512. Constant. */
 size_t conv_block(void);
@@ -36,7 +37,7 @@ struct conv_shape {
     uint32_t n;      /* images of a call */
     uint32_t ic, oc; /* ic 1, 3 or a multiple of 16; oc a multiple of 16 */
     uint32_t side;   /* H = W of the input */
-    uint32_t kernel; /* K, odd */
+    uint32_t kernel; /* K, odd, at most 7 */
     uint32_t stride; /* s, 1..4 */
 };
 

@@ -8,6 +8,9 @@
 #include <string.h>
 #include "base/check.h"
 
+#define KERNEL_MAX 7
+#define PADDED_MAX (CONV_SIDE_MAX + KERNEL_MAX)
+
 /* A shape with what follows from it. */
 struct plan {
     size_t b;            /* channels of a block of the output */
@@ -162,50 +165,77 @@ plain_backward_data(
                 }
 }
 
-/* dw[i][o] = sum over images and pixels of x[i] dy[o]; a row of outputs at a
-   time, so that the sums stay in registers. */
-static void
-weights_row(
-    float *acc, const struct plan *p, const float *x, const float *dy, size_t l)
+/* Of one row of outputs and one row of one input channel, padded: acc[l][o] +=
+   sum_c x[c s + l] dy[c][o]. K and b are constants where it is called, so that
+   the loops over l and o unroll. */
+static inline void
+weights_row(float *restrict acc, const float *restrict x,
+    const float *restrict dy, size_t P, size_t s, size_t K, size_t b)
 {
-    size_t b = p->b;
-    for (size_t c = 0; c < p->P; c++, dy += b) {
-        size_t col = c * p->s + l;
-        if (col < p->pad || col >= p->H + p->pad)
+    for (size_t c = 0; c < P; c++, x += s, dy += b)
+        for (size_t l = 0; l < K; l++)
+            for (size_t o = 0; o < b; o++)
+                acc[l * b + o] += x[l] * dy[o];
+}
+
+static void
+weights_row_of(
+    float *acc, const float *x, const float *dy, const struct plan *p)
+{
+    if (p->K == 3 && p->b == 8)
+        weights_row(acc, x, dy, p->P, p->s, 3, 8);
+    else if (p->K == 5 && p->b == 8)
+        weights_row(acc, x, dy, p->P, p->s, 5, 8);
+    else if (p->K == 7 && p->b == 8)
+        weights_row(acc, x, dy, p->P, p->s, 7, 8);
+    else
+        weights_row(acc, x, dy, p->P, p->s, p->K, p->b);
+}
+
+/* dw[l][i][o] += of channel i of one image's block I, for kernel row k and the
+   output block of dy. */
+static void
+weights_channel(
+    float *dw, const struct plan *p, const float *x, const float *dy, size_t k)
+{
+    float padded[PADDED_MAX] = {0};
+    float acc[KERNEL_MAX * CONV_BLOCK_MAX] = {0};
+
+    for (size_t r = 0; r < p->P; r++) {
+        size_t row = r * p->s + k;
+        if (row < p->pad || row >= p->H + p->pad)
             continue;
-        float v = x[(col - p->pad) * p->pix];
-        for (size_t o = 0; o < b; o++)
-            acc[o] += v * dy[o];
+        const float *from = x + (row - p->pad) * p->H * p->pix;
+        for (size_t c = 0; c < p->H; c++)
+            padded[p->pad + c] = from[c * p->pix];
+        weights_row_of(acc, padded, dy + r * p->P * p->b, p);
     }
+    for (size_t l = 0; l < p->K; l++)
+        for (size_t o = 0; o < p->b; o++)
+            dw[l * p->ib * p->b + o] += acc[l * p->b + o];
 }
 
 static void
 plain_backward_weights(
     const struct plan *p, float *dw, const float *x, const float *dy)
 {
-    size_t image = p->n_ib * p->ib * p->H * p->H;
     size_t map = p->P * p->P * p->b;
-    for (size_t O = 0; O < p->ob; O++)
-        for (size_t I = 0; I < p->n_ib; I++)
-            for (size_t k = 0; k < p->K; k++)
-                for (size_t l = 0; l < p->K; l++)
-                    for (size_t i = 0; i < p->ib; i++, dw += p->b) {
-                        float acc[CONV_BLOCK_MAX] = {0};
-                        for (size_t n = 0; n < p->n; n++)
-                            for (size_t r = 0; r < p->P; r++) {
-                                size_t row = r * p->s + k;
-                                if (row < p->pad || row >= p->H + p->pad)
-                                    continue;
-                                weights_row(acc, p,
-                                    x + n * image + I * p->ib * p->H * p->H +
-                                        i * p->chan +
-                                        (row - p->pad) * p->H * p->pix,
-                                    dy + (n * p->ob + O) * map +
-                                        r * p->P * p->b,
-                                    l);
-                            }
-                        memcpy(dw, acc, p->b * sizeof *dw);
-                    }
+    size_t n_dw = p->ob * p->n_ib * p->K * p->K * p->ib * p->b;
+    memset(dw, 0, n_dw * sizeof *dw);
+    for (size_t n = 0; n < p->n; n++)
+        for (size_t O = 0; O < p->ob; O++, dy += map)
+            for (size_t i = 0; i < p->n_ib * p->ib; i++)
+                for (size_t k = 0; k < p->K; k++) {
+                    size_t I = i / p->ib, li = i % p->ib;
+                    weights_channel(dw +
+                                        ((O * p->n_ib + I) * p->K + k) * p->K *
+                                            p->ib * p->b +
+                                        li * p->b,
+                        p,
+                        x + (n * p->n_ib + I) * p->ib * p->H * p->H +
+                            li * p->chan,
+                        dy, k);
+                }
 }
 
 void

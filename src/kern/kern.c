@@ -237,6 +237,48 @@ test_adamw(const struct kern *t, size_t n, uint32_t *state)
            near_all(v[1], v[0], n, 4 * FLOAT_EPS, 1e-3);
 }
 
+static bool
+test_rows(const struct kern *t, size_t n, size_t b, uint32_t *state)
+{
+    const struct kern *ref = &kern_scalar;
+    float x[TEST_MAX], y[TEST_MAX], z[2][TEST_MAX], scale[16], add[16];
+    float sum[2][16], other[2][16];
+    size_t rows = n / b;
+    double bound = 4.0 * (double)(rows + 1) * FLOAT_EPS * 1e4 * (double)rows;
+
+    n = rows * b;
+    fill(x, n, state);
+    fill(y, n, state);
+    fill(z[0], n, state);
+    fill(scale, b, state);
+    fill(add, b, state);
+    memcpy(z[1], z[0], n * sizeof(float));
+    t->rows_moments(sum[0], other[0], x, 0.5f, rows, b);
+    ref->rows_moments(sum[1], other[1], x, 0.5f, rows, b);
+    if (!near_all(sum[0], sum[1], b, 0.0, bound) ||
+        !near_all(other[0], other[1], b, 0.0, bound))
+        return false;
+    t->rows_grad_sums(sum[0], other[0], z[0], y, x, 0.5f, rows, b);
+    ref->rows_grad_sums(sum[1], other[1], z[1], y, x, 0.5f, rows, b);
+    if (!near_all(sum[0], sum[1], b, 0.0, bound) ||
+        !near_all(other[0], other[1], b, 0.0, bound) ||
+        memcmp(z[0], z[1], n * sizeof(float)) != 0)
+        return false;
+    t->rows_grad(z[0], z[0], x, scale, 0.25f, -1.5f, rows, b);
+    ref->rows_grad(z[1], z[1], x, scale, 0.25f, -1.5f, rows, b);
+    if (!near_all(z[0], z[1], n, FLOAT_EPS, 4.0 * FLOAT_EPS * 1e4))
+        return false;
+    for (int relu = 0; relu < 2; relu++) {
+        const float *residual = relu ? y : NULL;
+
+        t->rows_affine(z[0], x, residual, scale, add, relu, rows, b);
+        ref->rows_affine(z[1], x, residual, scale, add, relu, rows, b);
+        if (!near_all(z[0], z[1], n, FLOAT_EPS, 4.0 * FLOAT_EPS * 1e4))
+            return false;
+    }
+    return true;
+}
+
 /* Codes as large as the format allows: every stripe as near to the norm as
    equal codes can be, signs such that the sums grow. */
 static void
@@ -331,6 +373,9 @@ kern_self_test(const struct kern *table)
             return 9;
         if (!test_adamw(table, test_lengths[i], &state))
             return 12;
+        if (!test_rows(table, test_lengths[i], 8, &state) ||
+            !test_rows(table, test_lengths[i], 16, &state))
+            return 13;
     }
     for (size_t n = 16; n <= TEST_SCAN_DIMS_MAX; n += 64)
         for (size_t n_queries = 1; n_queries <= TEST_QUERIES; n_queries++)

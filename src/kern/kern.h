@@ -114,6 +114,25 @@ struct kern {
        (Loshchilov & Hutter 2019, arXiv:1711.05101, alg. 2) */
     void (*adamw)(float *p, const float *g, float *m, float *v, size_t n,
         const struct kern_adamw *opt);
+
+    /* What normalisation does with a map: n_rows rows of b = 8 or 16 channels
+       side by side, [n_rows, b]. Sums are over rows, in float lanes. */
+
+    /* sum_l = sum (x_l - shift), square_l = sum (x_l - shift)^2 */
+    void (*rows_moments)(float *sum, float *square, const float *x, float shift,
+        size_t n_rows, size_t b);
+    /* y_l = scale_l x_l + add_l (+ residual_l), or 0 where that is below and
+       relu is set; y may be residual, which may be NULL */
+    void (*rows_affine)(float *y, const float *x, const float *residual,
+        const float *scale, const float *add, int relu, size_t n_rows,
+        size_t b);
+    /* dy_l = 0 where not y_l > 0 (y NULL: as it is); sum_l = sum dy_l,
+       sum_x_l = sum dy_l (x_l - shift) */
+    void (*rows_grad_sums)(float *sum, float *sum_x, float *dy, const float *y,
+        const float *x, float shift, size_t n_rows, size_t b);
+    /* dx_l = scale_l dy_l + slope x_l + add; dx may be dy */
+    void (*rows_grad)(float *dx, const float *dy, const float *x,
+        const float *scale, float slope, float add, size_t n_rows, size_t b);
 };
 
 /* Choose the table; once, before threads start. KINDRED_KERNELS=NAME in the

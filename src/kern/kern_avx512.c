@@ -470,6 +470,10 @@ const struct kern kern_avx512vnni = {
     .max = max,
     .fetch = fetch,
     .adamw = adamw,
+    .rows_moments = rows_moments_avx2,
+    .rows_affine = rows_affine_avx2,
+    .rows_grad_sums = rows_grad_sums_avx2,
+    .rows_grad = rows_grad_avx2,
 };
 
 #endif

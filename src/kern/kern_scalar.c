@@ -191,6 +191,59 @@ adamw(float *p, const float *g, float *m, float *v, size_t n,
     }
 }
 
+static void
+rows_moments(float *sum, float *square, const float *x, float shift,
+    size_t n_rows, size_t b)
+{
+    for (size_t l = 0; l < b; l++)
+        sum[l] = square[l] = 0;
+    for (size_t r = 0; r < n_rows; r++, x += b)
+        for (size_t l = 0; l < b; l++) {
+            float v = x[l] - shift;
+
+            sum[l] += v;
+            square[l] += v * v;
+        }
+}
+
+static void
+rows_affine(float *y, const float *x, const float *residual, const float *scl,
+    const float *add, int relu, size_t n_rows, size_t b)
+{
+    for (size_t r = 0; r < n_rows; r++, y += b, x += b)
+        for (size_t l = 0; l < b; l++) {
+            float v = scl[l] * x[l] + add[l];
+
+            if (residual != NULL)
+                v += residual[r * b + l];
+            y[l] = relu && v < 0 ? 0 : v;
+        }
+}
+
+static void
+rows_grad_sums(float *sum, float *sum_x, float *dy, const float *y,
+    const float *x, float shift, size_t n_rows, size_t b)
+{
+    for (size_t l = 0; l < b; l++)
+        sum[l] = sum_x[l] = 0;
+    for (size_t r = 0; r < n_rows; r++, dy += b, x += b)
+        for (size_t l = 0; l < b; l++) {
+            if (y != NULL && !(y[r * b + l] > 0))
+                dy[l] = 0;
+            sum[l] += dy[l];
+            sum_x[l] += dy[l] * (x[l] - shift);
+        }
+}
+
+static void
+rows_grad(float *dx, const float *dy, const float *x, const float *scl,
+    float slope, float add, size_t n_rows, size_t b)
+{
+    for (size_t r = 0; r < n_rows; r++, dx += b, dy += b, x += b)
+        for (size_t l = 0; l < b; l++)
+            dx[l] = scl[l] * dy[l] + (slope * x[l] + add);
+}
+
 const struct kern kern_scalar = {
     .name = "scalar",
     .query_max = 127,
@@ -209,4 +262,8 @@ const struct kern kern_scalar = {
     .max = max,
     .fetch = fetch,
     .adamw = adamw,
+    .rows_moments = rows_moments,
+    .rows_affine = rows_affine,
+    .rows_grad_sums = rows_grad_sums,
+    .rows_grad = rows_grad,
 };

@@ -40,7 +40,7 @@ struct groupnorm {
  *   x         [C/b, HW, b]
  *   residual  [C/b, HW, b] or NULL
  *
- * mu and v: float sums over runs of 256 pixels, added in double.
+ * mu and v: sums of 16 float lanes over runs of 4,096 values, added in double.
  */
 void groupnorm_forward(float *y, float *stats, const float *x,
     const float *residual, const struct groupnorm *norm);
