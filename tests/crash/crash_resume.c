@@ -25,6 +25,12 @@
     "{\"force\":true,\"seed\":7,\"batch\":16,\"epochs\":4,\"token_dropout\":"  \
     "0.2}"
 
+/* Has a queue, a momentum encoder, a head and a temperature of its own. */
+#define QUEUE_ROUND                                                            \
+    "{\"force\":true,\"seed\":7,\"batch\":16,\"epochs\":6,"                    \
+    "\"mechanism\":\"momentum_queue\",\"queue\":32,\"momentum\":0.9,"          \
+    "\"head\":{\"layers\":1,\"dims\":16},\"learn_temperature\":true}"
+
 static char root_dir[100];
 static bool full;
 
@@ -45,9 +51,9 @@ over_copy(struct crash_daemon *daemon, const char *prepared, bool failpoints)
 
 /* Start a round, wait for its end; false with a fault. */
 static bool
-run_round(struct crash_http *http)
+run_round(struct crash_http *http, const char *options)
 {
-    if (crash_call(http, "POST", CRASH_ADMIN "/train", ROUND) != 202) {
+    if (crash_call(http, "POST", CRASH_ADMIN "/train", options) != 202) {
         crash_fault("train: %.300s", http->body);
         return false;
     }
@@ -123,6 +129,29 @@ check_items(struct crash_http *http)
 /* ---- the folders --------------------------------------------------------- */
 
 static char expected[65]; /* the round's weights, uninterrupted */
+static char expected_queue[65];
+
+/* The weights of a round that nobody interrupts; false with a fault. */
+static bool
+run_whole(const char *options, bool failpoints, char hex[65])
+{
+    struct crash_daemon daemon;
+    struct crash_http http;
+
+    over_copy(&daemon, "filled", failpoints);
+    if (!crash_start(&daemon, NULL)) {
+        crash_fault("it did not start");
+        return false;
+    }
+    crash_http_init(&http, daemon.port);
+    bool ok = run_round(&http, options) && crash_weights(&http, 2, hex);
+    if (!ok) {
+        crash_fault("there are no weights: %.300s", http.body);
+    }
+    crash_http_free(&http);
+    (void)crash_stop(&daemon, 15000);
+    return ok;
+}
 
 /* "filled": generation 1. "trained": generation 2 live, 1 previous. "behind":
    the same, and items that generation 1 does not know. */
@@ -150,7 +179,7 @@ test_prepare(void)
         over_copy(&daemon, "filled", i == 0);
         if (crash_start(&daemon, NULL)) {
             crash_http_init(&http, daemon.port);
-            if (run_round(&http) &&
+            if (run_round(&http, ROUND) &&
                 !crash_weights(&http, 2, i == 0 ? expected : hex)) {
                 crash_fault("there are no weights: %.300s", http.body);
             }
@@ -164,6 +193,9 @@ test_prepare(void)
     }
     if (strcmp(expected, hex) != 0) {
         crash_fault("weights %.16s and %.16s", expected, hex);
+    }
+    if (!crash_failing()) {
+        (void)run_whole(QUEUE_ROUND, false, expected_queue);
     }
     over_copy(&daemon, "trained", true);
     if (!crash_failing() && crash_start(&daemon, NULL)) {
@@ -252,19 +284,35 @@ static const struct death round_deaths[] = {
     {"publish", 1, 2, false},
 };
 
+/* With a checkpoint after every step the round may not begin again. */
+static const struct death queue_deaths[] = {
+    {"learn_step", 11, 2, true},
+    {"learn_checkpoint_write", 60, 2, false},
+    {"learn_checkpoint_saved", 9, 2, true},
+    {"fsio-before-rename", 12, 2, false},
+    {"fsio-after-rename", 12, 2, false},
+    {"learn_before_save", 1, 2, false},
+};
+
 static void
-test_round(const struct death *death)
+test_round(const struct death *death, bool queue)
 {
     struct crash_daemon daemon;
     struct crash_http http = {0};
+    const char *round = queue ? QUEUE_ROUND : ROUND;
+    const char *whole = queue ? expected_queue : expected;
     char name[100], hex[65] = "";
 
-    snprintf(name, sizeof(name), "a round killed at %s:%d goes on to its bits",
-        death->name, death->pass);
+    snprintf(name, sizeof(name),
+        "a round%s killed at %s:%d goes on to its bits",
+        queue ? " with a queue" : "", death->name, death->pass);
     crash_begin(name);
     over_copy(&daemon, "filled", true);
+    if (queue) {
+        (void)setenv("KINDRED_CHECKPOINT_MS", "0", 1);
+    }
     if (die_and_return(
-            &daemon, &http, death, "POST", CRASH_ADMIN "/train", ROUND)) {
+            &daemon, &http, death, "POST", CRASH_ADMIN "/train", round)) {
         crash_check_lineage(&http, false);
         add_pairs(&http);
         (void)crash_settle(&http, 60000);
@@ -277,11 +325,15 @@ test_round(const struct death *death)
         if (live < death->live) {
             crash_fault("generation %lld is live", (long long)live);
         }
-        if (!crash_weights(&http, live, hex) || strcmp(hex, expected) != 0) {
-            crash_fault("weights %.16s, uninterrupted %.16s", hex, expected);
+        if (!crash_weights(&http, live, hex) || strcmp(hex, whole) != 0) {
+            crash_fault("weights %.16s, uninterrupted %.16s", hex, whole);
+        }
+        if (queue && !crash_log_has(&daemon, 0, "checkpoint_resumed")) {
+            crash_fault("it began again");
         }
         check_items(&http);
     }
+    (void)unsetenv("KINDRED_CHECKPOINT_MS");
     leave(&daemon, &http);
     crash_end();
 }
@@ -438,7 +490,13 @@ main(void)
         for (size_t i = 0; i < sizeof(round_deaths) / sizeof(*round_deaths);
              i++) {
             if (full || round_deaths[i].quick) {
-                test_round(&round_deaths[i]);
+                test_round(&round_deaths[i], false);
+            }
+        }
+        for (size_t i = 0; i < sizeof(queue_deaths) / sizeof(*queue_deaths);
+             i++) {
+            if (full || queue_deaths[i].quick) {
+                test_round(&queue_deaths[i], true);
             }
         }
         for (size_t i = 0;
