@@ -114,7 +114,7 @@ small_run(
     o.head_dims = 16;
     if (pictures) {
         o.schedule.lr = 0.01f;
-        o.epochs = 16;
+        o.epochs = 30;
         o.views.crop_min = 0.6f;
         o.views.jitter = o.views.blur = o.views.erase = 0;
     } else {
