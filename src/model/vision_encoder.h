@@ -153,7 +153,8 @@ enum err vision_backward_run(const struct vision_encoder *e,
     const struct vision_ready *ready, float *lane, const float *df, float *act,
     const float *stats, size_t n, struct vision_scratch *s) NODISCARD;
 
-/* y = W f + bias and z = y / |y| for n rows; empty[i]: a zero row. */
+/* y = W f + bias, z = y / |y| and norm = |y| for n rows; a row without a
+   finite norm is zero, as is its norm. */
 void vision_head(float *z, float *norm, const struct vision_encoder *e,
     const float *f, size_t n);
 

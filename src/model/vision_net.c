@@ -2,6 +2,7 @@
  * vision_net.c - a run of pictures through the network, forward and backward,
  * by one thread; and the weights as the kernels want them.
  */
+#include <math.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -9,6 +10,7 @@
 #include "kern/gemm.h"
 #include "kern/kern.h"
 #include "model/vision_encoder.h"
+#include "nn/l2norm.h"
 #include "nn/pooling.h"
 #include "nn/standardize.h"
 
@@ -310,8 +312,13 @@ vision_head(float *z, float *norm, const struct vision_encoder *e,
     } else {
         memcpy(z, f, n * D * sizeof *z);
     }
-    for (size_t j = 0; j < n; j++)
-        norm[j] = unit_forward(z + j * D, z + j * D, D);
+    l2norm_forward(z, norm, z, n, D, NULL);
+    for (size_t j = 0; j < n; j++) {
+        if (norm[j] < INFINITY)
+            continue;
+        norm[j] = 0; /* weights that no training gives */
+        memset(z + j * D, 0, D * sizeof *z);
+    }
 }
 
 /* ------------------------------------------------------------ backward */

@@ -14,7 +14,7 @@
 #include "kern/gemm.h"
 #include "kern/kern.h"
 #include "model/vision_encoder.h"
-#include "nn/pooling.h"
+#include "nn/l2norm.h"
 #include "nn/standardize.h"
 
 #define LANES_MAX 16
@@ -225,9 +225,8 @@ backward_run(struct pass *pass, float *lane, size_t first, size_t n,
     const float *f = t->f + first * F;
     float *dy = e->linear ? s->dy : s->df;
 
-    for (size_t i = 0; i < n; i++)
-        unit_backward(dy + i * D, pass->d_out + (first + i) * D,
-            t->z + (first + i) * D, t->norm[first + i], D);
+    l2norm_backward(dy, pass->d_out + first * D, t->z + first * D,
+        t->norm + first, n, D, NULL);
     if (e->linear) {
         for (size_t i = 0; i < n; i++)
             kern()->axpy(lane + e->linear_bias_at, 1, dy + i * D, D);

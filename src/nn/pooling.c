@@ -1,8 +1,6 @@
 #include "nn/pooling.h"
 
-#include <math.h>
 #include <string.h>
-#include "kern/kern.h"
 
 struct cell {
     size_t row, end_row, col, end_col;
@@ -56,25 +54,4 @@ pooling_backward(
                         p[l] += df[l] * cell.share;
                 }
     }
-}
-
-float
-unit_forward(float *z, const float *y, size_t n)
-{
-    float norm = (float)sqrt(kern()->dot_f64(y, y, n));
-    if (!(norm > 0 && norm < INFINITY)) {
-        memset(z, 0, n * sizeof *z);
-        return 0;
-    }
-    for (size_t i = 0; i < n; i++)
-        z[i] = y[i] / norm;
-    return norm;
-}
-
-void
-unit_backward(float *dy, const float *dz, const float *z, float norm, size_t n)
-{
-    float along = kern()->dot_f32(z, dz, n);
-    for (size_t i = 0; i < n; i++)
-        dy[i] = norm > 0 ? (dz[i] - z[i] * along) / norm : 0;
 }

@@ -1,6 +1,5 @@
 /*
- * pooling.h - a map to one row of features, by averages over a grid of cells,
- * and unit rows.
+ * pooling.h - a map to one row of features, by averages over a grid of cells.
  *
  * Cell i of G along a side of H pixels holds pixels floor(i H / G) to
  * ceil((i + 1) H / G) - 1; cells meet in a pixel where G does not divide H.
@@ -22,15 +21,5 @@ void pooling_forward(
     float *f, const float *x, size_t C, size_t H, size_t G, size_t b);
 void pooling_backward(
     float *dx, const float *df, size_t C, size_t H, size_t G, size_t b);
-
-/*
- * unit_forward - z = y / |y| for one row; returns |y|. A row without a finite
- * norm above 0 gives zeros and 0. z may be y.
- * unit_backward - dy = (dz - z (z . dz)) / norm, 0 where norm is 0; dy may be
- * dz.
- */
-float unit_forward(float *z, const float *y, size_t n);
-void unit_backward(
-    float *dy, const float *dz, const float *z, float norm, size_t n);
 
 #endif

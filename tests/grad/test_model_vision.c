@@ -141,13 +141,10 @@ compare(struct bench *b, const float *grad, struct encoder_segment seg,
     }
     /* a long step meets the corners of the ReLUs, a short one the rounding of
        the output; a wrong derivative fails with all */
-    static const double steps[] = {
-        1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 5e-5, 2e-5, 1e-5};
+    static const double steps[] = {3e-3, 3e-4, 1e-4, 3e-5};
     double err = INFINITY, numeric = 0;
     for (size_t i = 0; i < ARRAY_LEN(steps) && !(err <= TOLERANCE); i++) {
         numeric = slope(b, seg.start, seg.n, direction, steps[i] * sqrt(norm));
-        if (getenv("V") && seg.start == 20944)
-            print_error("%g: %g %g\n", steps[i], numeric, exact);
         err = fabs(numeric - exact) /
               fmax(fmax(fabs(numeric), fabs(exact)), FLOOR);
     }
