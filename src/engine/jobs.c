@@ -256,9 +256,11 @@ job_copy_curve(const char *stored, size_t len, struct buf *out)
     }
 }
 
-/* Write the row as memory has it; resume may be NULL. */
+/* Write the row as memory has it, but for its state and what came of it;
+   resume may be NULL. */
 static enum err
-persist(struct job *j, const char *resume)
+persist_as(struct job *j, enum job_state state, const char *result,
+    const char *error, const char *resume)
 {
     struct buf curve;
     char phase[sizeof(j->phase)];
@@ -267,12 +269,12 @@ persist(struct job *j, const char *resume)
     job_write_curve(j, &curve);
     memcpy(phase, j->phase, sizeof(phase));
     struct update_op op = {.id = j->id,
-        .update = {.state = j->state,
+        .update = {.state = state,
             .progress = j->progress,
             .phase = store_text_of(phase),
             .resume = store_text_of(resume),
-            .result = store_text_of(j->result),
-            .error = store_text_of(j->error)}};
+            .result = store_text_of(result),
+            .error = store_text_of(error)}};
     pthread_mutex_unlock(&j->lock);
     if (buf_status(&curve) == OK) {
         op.update.curve =
@@ -286,6 +288,16 @@ persist(struct job *j, const char *resume)
             err_text(err));
     }
     return err;
+}
+
+/* A job that goes on; resume may be NULL. */
+static enum err
+persist(struct job *j, const char *resume)
+{
+    pthread_mutex_lock(&j->lock);
+    enum job_state state = j->state;
+    pthread_mutex_unlock(&j->lock);
+    return persist_as(j, state, NULL, NULL, resume);
 }
 
 void
@@ -420,19 +432,7 @@ job_end(
     }
     /* The file first: what is told has been stored. A reader that sees the
        event finds the row ended. */
-    pthread_mutex_lock(&j->lock);
-    enum job_state before = j->state;
-    j->state = state;
-    char *old_result = j->result, *old_error = j->error;
-    j->result = result ? mem_strdup(result) : NULL;
-    j->error = error ? mem_strdup(error) : NULL;
-    pthread_mutex_unlock(&j->lock);
-    (void)!persist(j, NULL);
-    pthread_mutex_lock(&j->lock);
-    j->state = before;
-    pthread_mutex_unlock(&j->lock);
-    mem_free(old_result);
-    mem_free(old_error);
+    (void)!persist_as(j, state, result, error, NULL);
     end_in_memory(j, state, result, error);
     tell(j);
 }

@@ -40,23 +40,32 @@ view_row(struct jobs *jobs, const struct job_row *row, struct arena *arena,
     v.options_json = copy_text(arena, row->params, "{}", &ok);
     v.result_json = copy_text(arena, row->result, "null", &ok);
     v.error = copy_text(arena, row->error, NULL, &ok);
-    struct job *j =
-        job_state_is_final(row->state) ? NULL : jobs_find(jobs, row->id);
+    struct job *j = jobs_find(jobs, row->id);
     struct buf curve;
     buf_init(&curve, JSON_MAX);
+    bool runs = false;
     if (j) {
         pthread_mutex_lock(&j->lock);
+        /* A job is over when memory says so too: until then its collection
+           is not free, whatever its row says. */
+        runs = !job_state_is_final(row->state) || !job_state_is_final(j->state);
         if (!job_state_is_final(j->state)) {
             v.state = job_state_name(j->state);
+            v.finished_ms = 0;
+            v.result_json = "null";
+            v.error = NULL;
         }
-        v.progress = j->progress;
-        v.eta_seconds = j->eta_seconds;
-        v.started_ms = j->started_ms;
-        v.phase = copy_text(arena, store_text_of(j->phase), "", &ok);
-        job_write_curve(j, &curve);
+        if (runs) {
+            v.progress = j->progress;
+            v.eta_seconds = j->eta_seconds;
+            v.started_ms = j->started_ms;
+            v.phase = copy_text(arena, store_text_of(j->phase), "", &ok);
+            job_write_curve(j, &curve);
+        }
         pthread_mutex_unlock(&j->lock);
         job_unref(j);
-    } else {
+    }
+    if (!runs) {
         job_copy_curve(row->curve.s, row->curve.s ? row->curve.len : 0, &curve);
     }
     ok = ok && buf_status(&curve) == OK;
