@@ -113,25 +113,34 @@ on_output(j_common_ptr jpeg)
     (void)jpeg;
 }
 
-/* Called for every row of blocks of every scan. */
+static uint64_t
+scans_max(const struct jpeg_decompress_struct *jpeg)
+{
+    uint64_t n_pixels = (uint64_t)jpeg->image_width * jpeg->image_height;
+
+    return MIN((uint64_t)IMAGE_JPEG_SCANS_MAX,
+        IMAGE_JPEG_PIXEL_SCANS_MAX / MAX(n_pixels, 1));
+}
+
+static enum err
+refuse_scans(const struct reader *reader)
+{
+    return fault_set(reader->file->fault, ERR_TOO_LARGE, "",
+        "the JPEG has more than %u scans, the limit for %u x %u pixels",
+        (unsigned)scans_max(&reader->jpeg), reader->jpeg.image_width,
+        reader->jpeg.image_height);
+}
+
+/* Called for every row of blocks of every scan: n_scans counted right, and
+   this is never the one to refuse. */
 static void
 on_progress(j_common_ptr common)
 {
     struct reader *reader = common->client_data;
-    const struct jpeg_decompress_struct *jpeg = &reader->jpeg;
-    uint64_t n_pixels = (uint64_t)jpeg->image_width * jpeg->image_height;
-    uint64_t n_scans = (uint64_t)jpeg->input_scan_number;
-    uint64_t n_max = IMAGE_JPEG_SCANS_MAX;
+    int n_scans = reader->jpeg.input_scan_number;
 
-    if (n_scans <= 1) {
-        return;
-    }
-    n_max = MIN(n_max, IMAGE_JPEG_PIXEL_SCANS_MAX / n_pixels);
-    if (n_scans > n_max) {
-        fail(reader,
-            fault_set(reader->file->fault, ERR_TOO_LARGE, "",
-                "the JPEG has more than %u scans, the limit for %u x %u pixels",
-                (unsigned)n_max, jpeg->image_width, jpeg->image_height));
+    if (n_scans > 1 && (uint64_t)n_scans > scans_max(&reader->jpeg)) {
+        fail(reader, refuse_scans(reader));
     }
 }
 
@@ -217,6 +226,35 @@ read_header(struct reader *reader)
     (void)jpeg_read_header(&reader->jpeg, TRUE);
 }
 
+/* How often a scan begins, from the first on. Within a scan FF is followed by
+   0 or a restart marker; between scans are segments with their length. */
+static uint64_t
+count_scans(const uint8_t *bytes, size_t n)
+{
+    const uint8_t *at = bytes + 2, *end = bytes + n, *ff;
+    uint64_t n_scans = 0;
+
+    while (
+        (ff = memchr(at, 0xFF, (size_t)(end - at))) != NULL && end - ff >= 4) {
+        size_t len = (size_t)ff[2] << 8 | ff[3];
+        uint8_t marker = ff[1];
+        at = ff + 1;
+        if (marker == 0xD9) {
+            break;
+        }
+        if (marker == 0 || marker == 0xFF ||
+            (marker >= 0xD0 && marker <= 0xD7)) {
+            continue;
+        }
+        n_scans += marker == 0xDA;
+        if (len > (size_t)(end - ff) - 2) {
+            break;
+        }
+        at = ff + 2 + len;
+    }
+    return n_scans;
+}
+
 /*
  * In a scan of all components, Huffman coded and sequential, a block has two
  * codes at least (DC, end of block) of one bit. Of several scans nothing is
@@ -255,6 +293,10 @@ header_of(struct reader *reader, struct decode_header *out)
     if (jpeg->arith_code) {
         return fault_set(fault, ERR_UNSUPPORTED, "",
             "a JPEG in arithmetic coding; the Huffman coded ones are read");
+    }
+    if ((jpeg->progressive_mode || jpeg->comps_in_scan != n) &&
+        count_scans(reader->file->bytes, reader->file->n) > scans_max(jpeg)) {
+        return refuse_scans(reader);
     }
     *out = (struct decode_header){
         .width = jpeg->image_width,

@@ -73,7 +73,7 @@ struct decode_sink {
     uint8_t *band;      /* [DECODE_BAND, out_width, image.channels] */
 };
 
-#define DECODE_BAND 16 /* rows that are turned together */
+#define DECODE_BAND 64 /* rows that are turned together */
 
 /* Memory for a picture of width x height pixels; ERR_NOMEM leaves *sink
    releasable. */

@@ -122,24 +122,34 @@ static void
 place_band(struct decode_sink *sink, uint32_t n_rows)
 {
     struct image *image = &sink->image;
-    uint32_t o = sink->orientation, W = image->width, H = image->height;
-    size_t C = image->channels;
-    bool turned = o >= 5;
-    bool from_right = o == 2 || o == 3 || o == 6 || o == 7;
-    bool from_below = o == 3 || o == 4 || o == 7 || o == 8;
-    uint32_t y_first = sink->out_row - n_rows;
-    size_t row_bytes = sink->out_width * C;
+    uint32_t o = sink->orientation;
+    ptrdiff_t C = image->channels, row_bytes = C * sink->out_width;
+    ptrdiff_t right = C, below = C * image->width; /* a step in the result */
+    ptrdiff_t first = sink->out_row - n_rows;
+    uint8_t *corner = image->pixels;
 
-    for (uint32_t x = 0; x < sink->out_width; x++) {
-        for (uint32_t j = 0; j < n_rows; j++) {
-            uint32_t X = turned ? y_first + j : x;
-            uint32_t Y = turned ? x : y_first + j;
-            X = from_right ? W - 1 - X : X;
-            Y = from_below ? H - 1 - Y : Y;
-            const uint8_t *from = sink->band + j * row_bytes + x * C;
-            uint8_t *to = image->pixels + ((size_t)Y * W + X) * C;
-            for (size_t c = 0; c < C; c++) {
-                to[c] = from[c];
+    if (o == 2 || o == 3 || o == 6 || o == 7) {
+        corner += below - right;
+        right = -right;
+    }
+    if (o == 3 || o == 4 || o == 7 || o == 8) {
+        corner += (ptrdiff_t)(image->height - 1) * C * image->width;
+        below = -below;
+    }
+    /* along a stored row, and from one to the next */
+    ptrdiff_t step_x = o >= 5 ? below : right;
+    ptrdiff_t step_y = o >= 5 ? right : below;
+    corner += first * step_y;
+    for (ptrdiff_t x = 0; x < sink->out_width; x++) {
+        const uint8_t *from = sink->band + x * C;
+        uint8_t *to = corner + x * step_x;
+        if (C == 1) {
+            for (uint32_t j = 0; j < n_rows; j++) {
+                to[j * step_y] = from[j * row_bytes];
+            }
+        } else {
+            for (uint32_t j = 0; j < n_rows; j++) {
+                memcpy(to + j * step_y, from + j * row_bytes, 3);
             }
         }
     }

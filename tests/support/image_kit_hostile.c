@@ -232,9 +232,9 @@ jpeg_two_frames(struct buf *out)
     image_kit_insert(out, at, frame, sizeof(frame));
 }
 
-/* A progressive JPEG whose first scan for refinement comes a thousand times. */
+/* A progressive JPEG whose first scan comes again. */
 static void
-jpeg_scans(struct buf *out)
+jpeg_again(struct buf *out, int n_times)
 {
     struct buf scan;
     size_t from, to;
@@ -246,10 +246,22 @@ jpeg_scans(struct buf *out)
     }
     buf_init(&scan, 1 << 20);
     buf_add(&scan, out->data + from, to - from);
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < n_times; i++) {
         image_kit_insert(out, from, scan.data, scan.len);
     }
     buf_release(&scan);
+}
+
+static void
+jpeg_scans(struct buf *out)
+{
+    jpeg_again(out, 1000);
+}
+
+static void
+jpeg_progression(struct buf *out)
+{
+    jpeg_again(out, 2);
 }
 
 static void
@@ -271,10 +283,10 @@ jpeg_exif_far(struct buf *out)
 {
     jpeg(out);
     image_kit_insert(out, 2,
-        "\xFF\xE1\0\x16"
+        "\xFF\xE1\0\x14"
         "Exif\0\0"
         "MM\0*\xFF\xFF\xFF\xFE\0\1\x01\x12",
-        24);
+        22);
 }
 
 static void
@@ -713,7 +725,8 @@ static const struct {
     {"jpeg-no-quantizer", jpeg_no_quantizer, ERR_INVALID, "Quantization"},
     {"jpeg-noise", jpeg_noise, OK, ""},
     {"jpeg-two-frames", jpeg_two_frames, ERR_INVALID, "SOF"},
-    {"jpeg-scans", jpeg_scans, ERR_INVALID, "progression"},
+    {"jpeg-scans", jpeg_scans, ERR_TOO_LARGE, "scans"},
+    {"jpeg-progression", jpeg_progression, ERR_INVALID, "progression"},
     {"jpeg-trailing", jpeg_trailing, OK, ""},
     {"jpeg-padded", jpeg_padded, OK, ""},
     {"jpeg-exif-far", jpeg_exif_far, OK, ""},
