@@ -145,6 +145,8 @@ check_learns(bool pictures, enum train_pretext pretext, bool head)
             struct seen seen;
             o.loss = (enum train_loss)loss;
             o.head_layers = head ? 2 : 0;
+            if (pictures && !head)
+                o.epochs = 8; /* a head takes longer */
             /* the pictures' labels have no meaning to learn */
             if (!takes(o.mechanism, o.loss) ||
                 (pictures && o.loss == TRAIN_SUPCON)) {
