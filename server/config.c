@@ -70,15 +70,16 @@ static const struct setting settings[] = {
         1024 * MIB, NULL, "largest body that is not NDJSON; more gets 413"},
     {"body_memory_bytes", SETTING_INT, AT(body_memory_bytes), "50331648",
         64 * KIB, 65536 * MIB, NULL,
-        "memory for all unfinished bodies together; beyond it 503"},
+        "memory for all unfinished bodies, and pictures on their way out, "
+        "together; beyond it 503"},
     {"line_bytes_max", SETTING_INT, AT(line_bytes_max), "16777216", KIB,
         1024 * MIB, NULL, "longest NDJSON line; a longer one is refused alone"},
     {"text_bytes_max", SETTING_INT, AT(text_bytes_max), "1048576", KIB,
         256 * MIB, NULL, "longest text of an item or a query"},
     {"image_bytes_max", SETTING_INT, AT(image_bytes_max), "33554432", KIB,
         256 * MIB, NULL,
-        "largest picture file; more gets 413; it counts as a body, so "
-        "body_memory_bytes must be larger"},
+        "largest picture file; more gets 413; it counts as a body, so never "
+        "more than body_memory_bytes"},
     {"image_pixels_max", SETTING_INT, AT(image_pixels_max), "64000000", 1,
         1024 * MIB, NULL,
         "most pixels (width x height) of a picture; more gets 413 before it "

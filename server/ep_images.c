@@ -89,16 +89,21 @@ ep_image_get(struct request *req)
     const char *collection = request_param(req, "collection");
     const char *id = request_param(req, "id");
     enum err err = args_only(req, NULL, 0, &fault);
-    if (err == OK && req->headers.if_none_match[0] != '\0') {
-        /* The version first: unchanged bytes are not even read. */
+    /* What is known of it first: unchanged bytes are not even read, and others
+       only when there is room, as slow readers hold them. */
+    if (err == OK)
         err = engine_item_get(req->daemon->engine, collection, id, false,
             &req->arena, &item, &fault);
-        if (err == OK && item.image.type && item.image.kept &&
-            args_not_modified(req, item.version)) {
+    if (err == OK && item.image.type && item.image.kept) {
+        if (args_not_modified(req, item.version)) {
             req->reply.status = 304;
             reply_header_f(req, "ETag", "\"%lld\"", (long long)item.version);
             return;
         }
+        uint64_t most = (uint64_t)req->daemon->config.body_memory_bytes;
+        if (!http_reserve(req, (size_t)MIN(item.image.n_bytes, most)))
+            err = fault_set(&fault, ERR_BUSY, "",
+                "the memory for bodies is used up; try again");
     }
     if (err == OK)
         err = engine_image_get(req->daemon->engine, collection, id, &facts,

@@ -36,8 +36,10 @@ media_is_picture(const char *value)
 size_t
 media_body_max(const struct route *route, const struct config *config)
 {
-    return (size_t)(route->body == BODY_IMAGE ? config->image_bytes_max
-                                              : config->body_bytes_max);
+    if (route->body != BODY_IMAGE)
+        return (size_t)config->body_bytes_max;
+    /* One that could never come in is refused for good, not for now. */
+    return (size_t)MIN(config->image_bytes_max, config->body_memory_bytes);
 }
 
 static int

@@ -14,7 +14,7 @@
 #include "server/media.h"
 
 static const struct config config = {
-    .body_bytes_max = 1000, .image_bytes_max = 5000};
+    .body_bytes_max = 1000, .image_bytes_max = 5000, .body_memory_bytes = 9000};
 
 static void
 test_types(void **state)
@@ -72,9 +72,23 @@ test_types(void **state)
     }
 }
 
+static void
+test_memory(void **state)
+{
+    (void)state;
+    const struct config narrow = {
+        .body_bytes_max = 10, .image_bytes_max = 5000, .body_memory_bytes = 70};
+    const struct route image = {.body = BODY_IMAGE};
+    const struct route json = {.body = BODY_JSON};
+    assert_int_equal(media_body_max(&image, &config), 5000);
+    assert_int_equal(media_body_max(&image, &narrow), 70);
+    assert_int_equal(media_body_max(&json, &narrow), 10);
+}
+
 int
 main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_types)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_types), cmocka_unit_test(test_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
