@@ -289,6 +289,20 @@ t 1 -c cli-one index only; says 'reads text'
 t 1 -c cli-photos index --pictures set; says 'no picture'
 t 2 -c cli-photos index --pictures -; says 'needs a folder'
 t 1 -c cli-nobody index --no-create photos; says 'no collection cli-nobody'
+# What has no room in a line goes by itself: a daemon with short lines.
+mkdir wide
+{ cat photos/round/disc.png; head -c 2000 /dev/zero; } >wide/padded.png
+cp photos/round/ring.png wide
+"${kindred}d" --listen 127.0.0.1:0 --data "$tmp/short" --port-file "$tmp/port" \
+    --log-level warn --line-bytes-max 1024 2>daemon.log &
+pid=$!
+tries=0
+until [ -s port ] || [ $tries -gt 600 ]; do tries=$((tries + 1)); sleep 0.05; done
+short=http://127.0.0.1:$(cat port)
+t 0 --url "$short" -c wide index wide --input-side 28; says '2 pictures indexed'
+t 0 --url "$short" -c wide index wide; says '0 pictures indexed, 2 unchanged'
+t 0 --url "$short" -c wide search --image wide/padded.png -k 1; has padded.png
+kill $pid && wait $pid
 t 0 views cli-photos round/disc.png -o sheet.png; says 'sheet.png: the picture and 8 views'
 if head -c 4 sheet.png | grep -q PNG; then passed=$((passed + 1)); else fail 'views -o: no PNG'; fi
 t 0 -c cli-photos views round/disc.png -n 3 --seed 7 --set flip=0 --set crop_min=0.5; has PNG
