@@ -15,6 +15,7 @@
 #include "nn/standardize.h"
 
 #define ALIGN_FLOATS 16
+#define NORM_MIN 1e-30f /* as in nn/l2norm.h */
 #define ALIGNED(n) (((n) + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS)
 
 static struct conv_shape
@@ -314,7 +315,7 @@ vision_head(float *z, float *norm, const struct vision_encoder *e,
     }
     l2norm_forward(z, norm, z, n, D, NULL);
     for (size_t j = 0; j < n; j++) {
-        if (norm[j] < INFINITY)
+        if (norm[j] > NORM_MIN && norm[j] < INFINITY)
             continue;
         norm[j] = 0; /* weights that no training gives */
         memset(z + j * D, 0, D * sizeof *z);
