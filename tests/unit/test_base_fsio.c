@@ -68,6 +68,40 @@ assert_holds(const char *want)
     buf_release(&buf);
 }
 
+/* In pieces: nothing is seen before the commit, nothing stays without it. */
+static void
+test_pieces(void **state)
+{
+    (void)state;
+    struct fsio_out *out = NULL;
+    char beside[160];
+
+    snprintf(beside, sizeof(beside), "%s.tmp", path);
+    assert_int_equal(fsio_write_atomic(path, "old", 3, NULL), OK);
+    assert_int_equal(fsio_out_open(&out, path, NULL), OK);
+    assert_int_equal(fsio_out_write(out, "ne", 2, NULL), OK);
+    assert_holds("old");
+    fsio_out_free(out);
+    assert_holds("old");
+    assert_int_equal(access(beside, F_OK), -1);
+    assert_int_equal(fsio_out_open(&out, path, NULL), OK);
+    assert_int_equal(fsio_out_write(out, "ne", 2, NULL), OK);
+    assert_int_equal(fsio_out_write(out, "w", 1, NULL), OK);
+    assert_int_equal(fsio_out_commit(out, NULL), OK);
+    fsio_out_free(out);
+    assert_holds("new");
+    /* the first failure stays */
+    assert_int_equal(fsio_out_open(&out, path, NULL), OK);
+    (void)fsio_fail_at(1);
+    assert_int_equal(fsio_out_write(out, "x", 1, NULL), ERR_IO);
+    (void)fsio_fail_at(0);
+    assert_int_equal(fsio_out_write(out, "y", 1, NULL), ERR_IO);
+    assert_int_equal(fsio_out_commit(out, NULL), ERR_IO);
+    fsio_out_free(out);
+    assert_int_equal(access(beside, F_OK), -1);
+    assert_holds("new");
+}
+
 static void
 test_write_and_read(void **state)
 {
@@ -279,6 +313,7 @@ main(int argc, char **argv)
 #endif
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_write_and_read),
+        cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_read_limits_and_faults),
         cmocka_unit_test(test_a_failed_write_changes_nothing),
         cmocka_unit_test(test_a_full_disk),

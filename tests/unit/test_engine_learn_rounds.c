@@ -3,7 +3,7 @@
  * and over pictures, with pairs and without, and its record has what it did;
  * a round that the daemon's stop interrupts goes on from its checkpoint and
  * makes the same bits, and from its beginning when the checkpoint is damaged;
- * no checkpoint outlives its job.
+ * no checkpoint outlives its job; a run that collapses is refused.
  * Method: small collections, a few steps a round, forced promotion. A round of
  * many steps that saves after each is interrupted once it has told of a few;
  * the fingerprint afterwards is that of a twin that nobody interrupted.
@@ -64,7 +64,7 @@ fill_texts(struct engine_kit *kit)
         snprintf(texts[i], 96,
             "topic%d subject%d filler words of use %d and %d", i / 4, i, i % 9,
             i % 7);
-        snprintf(metadata[i], 32, "{\"kind\":\"k%d\"}", i / 4 % 5);
+        snprintf(metadata[i], 32, "{\"kind\":\"k%d\",\"one\":1}", i / 4 % 5);
         items[i] = (struct engine_item){.id = ids[i],
             .text = engine_kit_text(texts[i]),
             .metadata = engine_kit_text(metadata[i])};
@@ -313,6 +313,32 @@ rounds_over_pictures(void **state)
     engine_kit_close(&kit);
 }
 
+/* When everything is a positive of everything, one point is the best that an
+   encoder can do. */
+static void
+a_collapse_is_refused(void **state)
+{
+    struct engine_kit kit;
+    (void)state;
+    engine_kit_open(&kit);
+    fill_texts(&kit);
+    struct engine_job job = wait_for_end(&kit,
+        begin(&kit, "{\"force\":true,\"pretext\":\"instances\",\"batch\":32,"
+                    "\"max_steps\":2000,\"epochs\":1000,\"lr\":0.5,"
+                    "\"schedule\":\"constant\",\"loss\":\"supcon\","
+                    "\"label\":\"one\"}"));
+    if (strcmp(job.state, "refused") != 0)
+        fail_msg("%s %s", job.state, job.error ? job.error : "");
+    must_hold("collapse", job.result_json, "the embeddings collapsed");
+    must_hold("collapse", job.result_json, "not promoted");
+    must_hold("collapse", job.result_json, "\"collapsed\":true");
+    assert_true(check_curve(job.curve_json) > 0);
+    struct engine_answer a =
+        engine_kit_search(&kit, "docs", "topic3 subject12", 1, NULL);
+    assert_int_equal(a.generation, 1);
+    engine_kit_close(&kit);
+}
+
 /* ---- interruptions ------------------------------------------------------- */
 
 struct heard {
@@ -488,6 +514,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rounds_over_pairs_of_texts),
         cmocka_unit_test(rounds_over_pictures),
+        cmocka_unit_test(a_collapse_is_refused),
         cmocka_unit_test(a_stop_changes_no_bit),
         cmocka_unit_test(a_damaged_checkpoint_is_not_used),
         cmocka_unit_test(stale_checkpoints_are_swept),
