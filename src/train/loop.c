@@ -258,7 +258,9 @@ take_point(
         .pairs_per_second = (double)r->n_pairs / seconds};
     r->loss = r->accuracy = r->positive = r->negative = r->stale = 0;
     r->n_sum = 0;
-    r->n_collapsed = point->spread < COLLAPSED ? r->n_collapsed + 1 : 0;
+    bool begun = 10 * point->step > n_steps; /* untrained ones may be close */
+    r->n_collapsed =
+        begun && point->spread < COLLAPSED ? r->n_collapsed + 1 : 0;
 }
 
 /* A checkpoint after a step that was not the last, when one is due. */
