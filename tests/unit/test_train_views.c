@@ -248,8 +248,7 @@ static void
 test_typing_errors(void **state)
 {
     static const char *const texts[] = {"the quick brown fox jumps over it all",
-        "gr\xC3\xBC\xC3\x9F"
-        "e aus k\xC3\xB6ln\nund m\xC3\xBCnchen",
+        "gr\xC3\xBC\xC3\x9F er aus k\xC3\xB6ln\nund m\xC3\xBCnchen",
         "\xF0\x9F\x98\x80\xF0\x9F\x98\x81\xF0\x9F\x98\x82 abc", "a bc de f",
         ""};
     char noisy[256], again[256];
