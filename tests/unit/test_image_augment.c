@@ -379,6 +379,25 @@ test_rates(void **state)
     image_release(&in);
 }
 
+static void
+test_solarise(void **state)
+{
+    (void)state;
+    struct augment_options o = identity;
+    struct image in;
+    struct rng rng;
+
+    o.solarise = 1.0F;
+    rng_seed(&rng, 9);
+    assert_int_equal(image_new(&in, 16, 16, 1), OK);
+    for (size_t i = 0; i < 256; i++)
+        in.pixels[i] = (uint8_t)i;
+    make(16, &in, &o, &rng);
+    for (size_t i = 0; i < 256; i++)
+        assert_int_equal(view[i], i < 128 ? i : 255 - i);
+    image_release(&in);
+}
+
 /* ---- blur, erase -----------------------------------------------------------
  */
 
@@ -549,6 +568,7 @@ main(void)
         cmocka_unit_test(test_each_jitter),
         cmocka_unit_test(test_hue_turns),
         cmocka_unit_test(test_rates),
+        cmocka_unit_test(test_solarise),
         cmocka_unit_test(test_blur),
         cmocka_unit_test(test_erase),
         cmocka_unit_test(test_tiny_pictures_in_bounds),
