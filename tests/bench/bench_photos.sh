@@ -37,6 +37,7 @@ stop() {
 trap stop EXIT
 trap 'exit 1' INT TERM
 now() { date +%s.%N; }
+ticks() { awk '{ print $14 + $15 }' "/proc/$pid/stat"; }
 
 find "$folder" -name '*.jpg' -type f | LC_ALL=C sort >"$dir/list"
 n=$(wc -l <"$dir/list")
@@ -59,15 +60,17 @@ done
 KINDRED_URL=http://127.0.0.1:$(cat "$dir/port")
 export KINDRED_URL
 for what in indexed "unchanged, looked through"; do
-    t=$(now)
+    t=$(now) used=$(ticks)
     "$KINDRED_BUILD/kindred" -q -c photos index --pictures \
         --input-side "$BENCH_SIDE" "$folder" >"$dir/out" 2>&1 || {
         cat "$dir/out"
         exit 1
     }
-    echo "$t $(now) $n" | awk -v what="$what" '{
-        printf "%d photographs %s in %.1f s: %.0f pictures/s\n", $3, what,
-            $2 - $1, $3 / ($2 - $1) }'
+    echo "$t $(now) $n $used $(ticks) $(getconf CLK_TCK)" |
+        awk -v what="$what" '{
+            printf "%d photographs %s in %.1f s: %.0f pictures/s, daemon %.2f" \
+                " ms of processor time each\n", $3, what, $2 - $1,
+                $3 / ($2 - $1), 1000 * ($5 - $4) / $6 / $3 }'
 done
 awk '/VmHWM/ { printf "daemon: peak resident %.0f MB", $2 / 1024 }' \
     "/proc/$pid/status"
