@@ -17,6 +17,20 @@ title "the store"
 "$bench/bench_store"
 title "HTTP, client on the same processors"
 KINDRED_BUILD=$KINDRED_BUILD sh tests/bench/bench_http.sh
+title "pictures: decoding, resizing, views; the encoder's step"
+"$bench/bench_image"
+"$bench/bench_model_vision"
+title "photographs as a service"
+KINDRED_BUILD=$KINDRED_BUILD sh tests/bench/bench_photos.sh
+title "learning from pictures: Fashion-MNIST, BENCH_TRAIN_SECONDS"
+if KINDRED_BUILD=$KINDRED_BUILD sh tests/bench/data_images.sh \
+    build/pictures fashion; then
+    "$bench/bench_train_images" build/pictures/fashion-train.pictures \
+        build/pictures/fashion-test.pictures \
+        "seconds=${BENCH_TRAIN_SECONDS:-60}"
+else
+    echo "SKIPPED: the package dataset-fashion-mnist cannot be had"
+fi
 if [ ! -d "$data" ]; then
     echo "SKIPPED: no $data (KINDRED_DATA names it): learning and real texts"
     exit 0
