@@ -10,7 +10,7 @@ expect 422 "$C/search" -H "$JSON" -d '{"text":""}'
 expect 404 "$U/v1/collections/nobody/search" -H "$JSON" -d '{"text":"a"}'
 expect 405 -X DELETE "$C/search"
 expect 415 "$C/search" -H 'Content-Type: text/plain' -d 'a'
-expect 501 "$C/search/image" -H "$JSON" -d '{}'
+expect 501 "$C/search" -H "$JSON" -d '{"text":"a","hybrid":{}}'
 # A repeated request with the same Idempotency-Key is answered, not done again.
 for again in 1 2; do
     expect '200 201' "$C/pairs" -H "$JSON" -H "Idempotency-Key: example-$$" \
