@@ -59,6 +59,7 @@ awk '
         }
         return k % 2 ? m[(k + 1) / 2] : (m[k / 2] + m[k / 2 + 1]) / 2
     }
+    function larger(x, y) { return x > y ? x : y }
     END {
         for (who in n) {
             w[who] = median(wall, who, n[who])
@@ -66,9 +67,9 @@ awk '
             printf "median %-15s %6.0f views/s, %6.0f per processor second\n",
                 who, w[who], c[who]
         }
-        a = w["channels_first"]; if (w["channels_last"] > a) a = w["channels_last"]
-        b = c["channels_first"]; if (c["channels_last"] > b) b = c["channels_last"]
+        a = larger(w["channels_first"], w["channels_last"])
+        b = larger(c["channels_first"], c["channels_last"])
         if (a > 0 && b > 0)
-            printf "ratio to PyTorch: %.2f in views/s, %.2f per processor second\n",
-                w["kindred"] / a, c["kindred"] / b
+            printf "ratio to PyTorch: %.2f in views/s, %.2f per processor" \
+                " second\n", w["kindred"] / a, c["kindred"] / b
     }' "$out"

@@ -22,8 +22,8 @@
 #                   and so on of one mechanism
 #
 # The learning rate is that of the defaults at their batch, times the root of
-# the ratio of batches (as is usual for Adam), the same for all mechanisms; LR at
-# LR_BATCH and TEXT_LR at TEXT_LR_BATCH set others.
+# the ratio of batches (as is usual for Adam), the same for all mechanisms; LR
+# at LR_BATCH and TEXT_LR at TEXT_LR_BATCH set others.
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -56,8 +56,9 @@ for program in bench_train_images bench_train_texts make_base_plot; do
     [ -x "$bench/$program" ] || make "B=$KINDRED_BUILD" "$bench/$program"
 done
 mkdir -p "$OUT/runs"
-settings="$more; $ARGS; $TEXT_ARGS; ${ARGS_in_batch:-}; ${ARGS_momentum_queue:-};"
-settings="$settings ${ARGS_memory_bank:-}; ${LR:-} ${LR_BATCH:-}"
+settings="$more; $ARGS; $TEXT_ARGS; ${ARGS_in_batch:-};"
+settings="$settings ${ARGS_momentum_queue:-}; ${ARGS_memory_bank:-};"
+settings="$settings ${LR:-} ${LR_BATCH:-}"
 settings="$settings ${TEXT_LR:-} ${TEXT_LR_BATCH:-}"
 if [ ! -f "$OUT/settings" ]; then
     echo "$settings" >"$OUT/settings"
