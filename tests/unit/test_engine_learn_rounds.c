@@ -5,8 +5,9 @@
  * makes the same bits, and from its beginning when the checkpoint is damaged;
  * no checkpoint outlives its job; a run that collapses is refused.
  * Method: small collections, a few steps a round, forced promotion. A round of
- * many steps that saves after each is interrupted once it has told of a few;
- * the fingerprint afterwards is that of a twin that nobody interrupted.
+ * many steps that saves after each, or when it is stopped, is interrupted once
+ * it has told of a few; the fingerprint afterwards is that of a twin that
+ * nobody interrupted.
  */
 #include <dirent.h>
 #include <setjmp.h>
@@ -410,7 +411,7 @@ damage(const struct engine_kit *kit, int64_t job)
 }
 
 static void
-interrupted_as(const char *options, bool damaged)
+interrupted_as(const char *options, int64_t every_ms, bool damaged)
 {
     struct engine_kit kit, twin;
     char whole[SHA256_HEX], pieces[SHA256_HEX];
@@ -427,7 +428,7 @@ interrupted_as(const char *options, bool damaged)
     engine_kit_open(&kit);
     fill_texts(&kit);
     post_pairs(&kit, ITEMS, false);
-    before = learn_checkpoint_every_ms(0);
+    before = learn_checkpoint_every_ms(every_ms);
     int64_t job = begin(&kit, options);
     (void)hear_points(&kit, job, 20);
     stop(&kit);
@@ -437,7 +438,7 @@ interrupted_as(const char *options, bool damaged)
         damage(&kit, job);
     engine_kit_reopen(&kit);
     struct heard h = hear_points(&kit, job, 1);
-    assert_int_equal(h.n, 1);
+    assert_true(h.n > 0);
     /* it went on where it was, or began again */
     if (damaged)
         assert_int_equal(h.first, 1);
@@ -462,11 +463,12 @@ a_stop_changes_no_bit(void **state)
     interrupted_as("{" LONG "\"mechanism\":\"momentum_queue\",\"queue\":96,"
                    "\"momentum\":0.9,\"head\":{\"layers\":1,\"dims\":32},"
                    "\"learn_temperature\":true}",
-        false);
+        0, false);
+    /* here the stop alone saves */
     interrupted_as("{" LONG "\"mechanism\":\"memory_bank\","
                    "\"bank_sample\":40,\"hard_negatives\":2,"
                    "\"pretext\":\"pairs\"}",
-        false);
+        LEARN_CHECKPOINT_MS, false);
 }
 
 static void
@@ -474,7 +476,7 @@ a_damaged_checkpoint_is_not_used(void **state)
 {
     (void)state;
     interrupted_as(
-        "{" LONG "\"mechanism\":\"momentum_queue\",\"queue\":64}", true);
+        "{" LONG "\"mechanism\":\"momentum_queue\",\"queue\":64}", 0, true);
 }
 
 static void
