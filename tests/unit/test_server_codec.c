@@ -194,7 +194,8 @@ test_query_images(void **state)
         "{\"queries\":[{\"vector\":[1,2]},{\"image\":\"/9j/\"},"
         "{\"image\":null},{\"image\":\"AAAA\",\"text\":\"a\"},"
         "{\"image\":\"AA\"},{\"vector\":[4],\"image\":[0]},"
-        "{\"im\\u0061ge\":\"AAAA\"},{\"im\\u0061ge\":[0]}]}";
+        "{\"im\\u0061ge\":\"AAAA\"},{\"im\\u0061ge\":[0]},"
+        "{\"image\":[1]}]}"; /* not ours, though [1] would be a picture */
     struct engine_query *queries = NULL;
     struct fault *faults = NULL;
     struct fault fault = {0};
@@ -202,7 +203,7 @@ test_query_images(void **state)
     assert_int_equal(codec_read_queries(text, strlen(text), &arena, &queries,
                          &faults, &n, &fault),
         OK);
-    assert_int_equal(n, 8);
+    assert_int_equal(n, 9);
     assert_int_equal(faults[0].err, OK);
     assert_int_equal(faults[1].err, OK);
     assert_int_equal(queries[1].image.n, 3);
@@ -211,6 +212,7 @@ test_query_images(void **state)
     assert_int_equal(faults[6].err, OK); /* spelt oddly, but a string */
     assert_int_equal(queries[6].image.n, 3);
     assert_int_equal(faults[7].err, ERR_INVALID);
+    assert_int_equal(faults[8].err, ERR_INVALID);
 }
 
 static void
