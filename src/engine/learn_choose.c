@@ -122,7 +122,8 @@ tune_pool_fill(
         for (size_t j = 0; j < q->questions[i].n_relevant; j++)
             pool->ords[n++] = q->questions[i].relevant[j];
     }
-    n += mine(r, vectors, pool->ords + n, MINED_A_QUESTION * q->n);
+    n += mine(r, vectors, pool->ords + n,
+        MIN(MINED_A_QUESTION * q->n, max - MIN(n, max)));
     n = unique_ords(pool->ords, n);
     rng_seed_stream(&rng, r->options.train.seed, 3);
     size_t room = n < max ? max - n : 0;
@@ -137,7 +138,7 @@ tune_pool_fill(
     }
     roster_items(r->c->roster, pool->ords, n, pool->items);
     size_t kept = 0;
-    for (size_t i = 0; i < n && kept < MAX(max, q->n); i++) {
+    for (size_t i = 0; i < n; i++) {
         if (pool->items[i] == 0)
             continue;
         pool->items[kept] = pool->items[i];

@@ -32,9 +32,11 @@ find_last_item(struct collection *c, int64_t *out)
 }
 
 static enum err
-read_facts(struct engine *engine, struct collection *c, struct facts *out)
+read_facts(struct engine *engine, struct collection *c,
+    const struct learn_form *form, struct facts *out)
 {
     struct collection_row row;
+    int64_t image_bytes;
     struct arena arena;
     struct db *db;
     enum err err = store_read_begin(engine->store, &db);
@@ -47,10 +49,12 @@ read_facts(struct engine *engine, struct collection *c, struct facts *out)
         out->pairs_seen = row.pairs_seen;
         err = pairs_count(db, c->id, row.pairs_seen, &out->counts);
     }
+    out->n_items = (int64_t)roster_count(c->roster);
+    if (err == OK && form->reads == ENCODER_READS_IMAGE)
+        err = images_count(db, c->id, &out->n_items, &image_bytes);
     store_read_end(engine->store, db);
     arena_release(&arena);
     collection_policy(c, &out->policy);
-    out->n_items = (int64_t)roster_count(c->roster);
     if (err == OK)
         err = find_last_item(c, &out->last_item);
     return err;
@@ -70,8 +74,8 @@ pairs_suffice(const struct facts *f)
 }
 
 static enum err
-check_enough(const struct facts *f, enum learn_pretext asked,
-    enum learn_pretext taken, struct fault *fault)
+check_enough(const struct facts *f, enum encoder_reads reads,
+    enum learn_pretext asked, enum learn_pretext taken, struct fault *fault)
 {
     bool some = f->counts.active[PAIR_TRAIN] > 0 && asked == LEARN_AUTO;
 
@@ -89,9 +93,10 @@ check_enough(const struct facts *f, enum learn_pretext asked,
         return fault_set(fault, ERR_INVALID, "",
             "training needs pairs (at least %" PRId64
             " in the train split, there are %" PRId64
-            ") or, on instances, %" PRId64 " items; there are %" PRId64,
+            ") or, on instances, %" PRId64 " %s; there are %" PRId64,
             f->policy.min_pairs, f->counts.active[PAIR_TRAIN],
-            f->policy.min_groups * LEARN_INSTANCE_SHARES, f->n_items);
+            f->policy.min_groups * LEARN_INSTANCE_SHARES,
+            reads == ENCODER_READS_IMAGE ? "pictures" : "items", f->n_items);
     return OK;
 }
 
@@ -108,7 +113,7 @@ learn_plan(struct engine *engine, struct collection *c,
     enum err err = learn_options_parse(options_json, NULL, &options, fault);
 
     if (err == OK)
-        err = read_facts(engine, c, &facts);
+        err = read_facts(engine, c, form, &facts);
     if (err != OK)
         return err;
     if (!r.known) {
@@ -120,7 +125,8 @@ learn_plan(struct engine *engine, struct collection *c,
         r.pairs_upto = facts.counts.last_pair;
         r.items_upto = facts.last_item;
         r.known = true;
-        err = check_enough(&facts, options.pretext, r.pretext, fault);
+        err = check_enough(
+            &facts, form->reads, options.pretext, r.pretext, fault);
     }
     setting.pretext = r.pretext;
     if (err == OK)
