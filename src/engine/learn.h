@@ -8,9 +8,10 @@
  *                          +-> refused                 published <-+-> refused
  *
  * Up to the end of save nothing of the candidate is on disk but the job's
- * seed and the highest pair that it may use: a round that is interrupted
- * before starts again from them and makes the same bits. From save on the
- * candidate is the collection's shadow and the round goes on where it was.
+ * seed, the highest pair and item that it may use and, of a long run, its
+ * state (learn_checkpoint.h): a round that is interrupted before goes on from
+ * there, or starts again, and makes the same bits. From save on the candidate
+ * is the collection's shadow and the round goes on where it was.
  */
 #ifndef ENGINE_LEARN_H
 #define ENGINE_LEARN_H
