@@ -12,7 +12,7 @@
 
 /* One tensor of the saved form: a named run of the flat parameters. */
 struct encoder_tensor {
-    char name[40];
+    char name[64];
     size_t start;   /* into the parameters */
     size_t dims[2]; /* rows, columns; a vector has dims[1] = 0 */
 };

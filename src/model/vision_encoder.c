@@ -108,7 +108,7 @@ vision_encode(const struct encoder *encoder, const struct encoder_input *inputs,
     size_t n_shards = (n + e->run - 1) / e->run;
     struct encode_job job = {
         .e = e, .inputs = inputs, .n = n, .out = out, .info = info};
-    struct vision_ready *own = NULL, *ready;
+    struct vision_ready *own = NULL, *ready = NULL;
     size_t n_threads;
     enum err err;
 
@@ -187,7 +187,7 @@ vision_tensors(
 {
     const struct vision_encoder *e = vision_of(encoder);
     struct encoder_tensor *t = out;
-    char name[28];
+    char name[56];
 
     ASSERT(3 * e->n_convs + 4 <= max);
     for (size_t i = 0; i < e->n_convs; i++) {

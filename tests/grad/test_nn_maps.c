@@ -173,6 +173,9 @@ check_norm(size_t HW, size_t b, bool relu, bool residual)
         groupnorm_backward(
             m.dx, m.dgain, m.dbias, dy, m.y, m.stats, m.x, &m.norm);
     }
+    float twice_gain[CHANNELS], twice_bias[CHANNELS];
+    memcpy(twice_gain, m.dgain, sizeof twice_gain);
+    memcpy(twice_bias, m.dbias, sizeof twice_bias);
     /* du is the residual's gradient */
     for (size_t i = 0; i < m.n; i++) {
         float want = relu && !(m.y[i] > 0) ? 0 : m.dy[i];
@@ -184,6 +187,10 @@ check_norm(size_t HW, size_t b, bool relu, bool residual)
     memset(m.dbias, 0, sizeof m.dbias);
     groupnorm_backward(dy, m.dgain, m.dbias, dy, m.y, m.stats, m.x, &m.norm);
     assert_memory_equal(dy, m.dx, m.n * sizeof *dy);
+    for (size_t i = 0; i < CHANNELS; i++) {
+        assert_true(fabsf(twice_gain[i] - 2 * m.dgain[i]) <= 1e-4f);
+        assert_true(fabsf(twice_bias[i] - 2 * m.dbias[i]) <= 1e-4f);
+    }
     for (size_t i = 0; i < m.n; i++)
         compare(norm_slope(&m, &m.x[i]), (double)m.dx[i], "x", i);
     for (size_t i = 0; i < CHANNELS; i++) {

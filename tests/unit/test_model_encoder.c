@@ -314,7 +314,8 @@ test_truncation(void **state)
 {
     struct encoder *encoder =
         make("{\"dims\":32,\"buckets\":1024,\"max_words\":4}");
-    struct encoder_input pair[2] = {{"a b c d e f", 11}, {"a b c d", 7}};
+    struct encoder_input pair[2] = {
+        {.text = "a b c d e f", .len = 11}, {.text = "a b c d", .len = 7}};
     float out[2 * DIMS];
     struct encoder_info info[2];
 
