@@ -111,7 +111,7 @@ run_init(struct run *r)
         err = optimizer_new(&r->optimizer, r->n_params, &o->optimizer);
     if (err == OK && o->head_layers > 0)
         err = projection_new(
-            &r->head, o->head_layers, r->D, r->P, rows, o->seed, &o->optimizer);
+            &r->head, o->head_layers, r->D, r->P, o->seed, &o->optimizer);
     if (err == OK)
         err = take_rows(r, rows);
     if (err != OK)

@@ -5,7 +5,7 @@
 #include "base/alloc.h"
 #include "nn/head.h"
 
-#define ROWS_AT_ONCE 1024 /* without a gradient */
+#define ROWS_AT_ONCE 1024
 
 struct projection {
     struct head_shape shape;
@@ -17,13 +17,14 @@ struct projection {
     float *tape;
     size_t n_tape; /* floats */
     /* the last forward pass */
-    const float *e, *z;
+    const float *e;
+    float *z;
     size_t n;
 };
 
 enum err
 projection_new(struct projection **out, size_t n_layers, size_t D, size_t P,
-    size_t n_max, uint64_t seed, const struct optimizer_options *optimizer)
+    uint64_t seed, const struct optimizer_options *optimizer)
 {
     struct projection *h = mem_calloc(1, sizeof *h);
     struct head_part parts[HEAD_PARTS_MAX];
@@ -34,8 +35,7 @@ projection_new(struct projection **out, size_t n_layers, size_t D, size_t P,
     h->shape = (struct head_shape){
         .n_layers = n_layers, .n_in = D, .n_hidden = P, .n_out = P};
     h->n_params = head_n_params(&h->shape);
-    h->n_tape = MAX(head_tape_floats(&h->shape, n_max),
-        head_tape_floats(&h->shape, ROWS_AT_ONCE));
+    h->n_tape = head_tape_floats(&h->shape, ROWS_AT_ONCE);
     h->params = mem_alloc_aligned(h->n_params, sizeof *h->params);
     h->grads.d_params = mem_calloc(h->n_params, sizeof *h->grads.d_params);
     h->tape = mem_alloc_aligned(h->n_tape, sizeof *h->tape);
@@ -80,6 +80,15 @@ projection_bytes(const struct projection *h)
            sizeof(float);
 }
 
+/* Rows i and after, as many as are worked on at once. */
+static void
+forward_rows(struct projection *h, const float *params, const float *e,
+    float *z, size_t i, size_t n, struct pool *pool)
+{
+    head_forward(&h->shape, z + i * h->shape.n_out, h->tape, params,
+        e + i * h->shape.n_in, MIN(n - i, (size_t)ROWS_AT_ONCE), pool);
+}
+
 void
 projection_forward(
     struct projection *h, const float *e, size_t n, float *z, struct pool *pool)
@@ -87,15 +96,26 @@ projection_forward(
     h->e = e;
     h->z = z;
     h->n = n;
-    head_forward(&h->shape, z, h->tape, h->params, e, n, pool);
+    for (size_t i = 0; i < n; i += ROWS_AT_ONCE)
+        forward_rows(h, h->params, e, z, i, n, pool);
 }
 
 void
 projection_backward(
     struct projection *h, const float *dz, float *de, struct pool *pool)
 {
-    head_backward(&h->shape, de, h->grads.d_params, h->tape, h->params, h->e,
-        h->z, dz, h->n, pool);
+    size_t D = h->shape.n_in, P = h->shape.n_out;
+    size_t n_pieces = (h->n + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
+
+    /* from the last piece, whose tape is there; z is written again as it was */
+    for (size_t p = n_pieces; p-- > 0;) {
+        size_t i = p * ROWS_AT_ONCE;
+        if (p + 1 < n_pieces)
+            forward_rows(h, h->params, h->e, h->z, i, h->n, pool);
+        head_backward(&h->shape, de + i * D, h->grads.d_params, h->tape,
+            h->params, h->e + i * D, h->z + i * P, dz + i * P,
+            MIN(h->n - i, (size_t)ROWS_AT_ONCE), pool);
+    }
 }
 
 void
@@ -109,9 +129,7 @@ projection_encode(struct projection *h, const float *params, const float *e,
     size_t n, float *z, struct pool *pool)
 {
     for (size_t i = 0; i < n; i += ROWS_AT_ONCE)
-        head_forward(&h->shape, z + i * h->shape.n_out, h->tape,
-            params == NULL ? h->params : params, e + i * h->shape.n_in,
-            MIN(n - i, (size_t)ROWS_AT_ONCE), pool);
+        forward_rows(h, params == NULL ? h->params : params, e, z, i, n, pool);
 }
 
 float *

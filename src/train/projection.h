@@ -17,19 +17,19 @@ struct projection;
 /*
  * projection_new - a head of n_layers > 0 layers from D to P dims.
  *
- *   n_max  rows of a forward pass with a gradient
- *   seed   of its weights
+ *   seed  of its weights
  *
  * Errors: ERR_NOMEM.
  */
 enum err projection_new(struct projection **out, size_t n_layers, size_t D,
-    size_t P, size_t n_max, uint64_t seed,
+    size_t P, uint64_t seed,
     const struct optimizer_options *optimizer) NODISCARD;
 void projection_free(struct projection *head);
 size_t projection_bytes(const struct projection *head);
 
-/* z [n, P] unit rows from e [n, D], which is borrowed until the backward
-   pass; n <= n_max. */
+/* z [n, P] unit rows from e [n, D]; both are borrowed until the backward pass.
+   What that pass needs is kept for some rows only and made again for others, so
+   that memory does not grow with n. */
 void projection_forward(struct projection *head, const float *e, size_t n,
     float *z, struct pool *pool);
 /* de [n, D] overwritten, from dz [n, P]; adds to the head's gradient. */

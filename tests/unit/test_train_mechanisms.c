@@ -522,6 +522,45 @@ test_bank_masks_known_positives(void **state)
     encoder_free(encoder);
 }
 
+/* Items of one word have twice the same view: then both directions are the
+   same, and their mean is either. */
+static void
+test_both_directions(void **state)
+{
+    static char words[N][16];
+    struct encoder *one = make(false), *both = make(false);
+    struct train_options o = plain_options(TRAIN_MOMENTUM_QUEUE);
+    struct train_result result;
+    struct seen seen_one, seen_both;
+    double d = 0, norm = 0;
+    size_t n;
+
+    (void)state;
+    for (size_t i = 0; i < N; i++) {
+        int len = snprintf(words[i], sizeof words[i], "w%zuord", i * i);
+        examples[i] = (struct batch_example){.weight = 1};
+        examples[i].anchor.input =
+            (struct encoder_input){.text = words[i], .len = (size_t)len};
+        examples[i].anchor.key = hash_u64(i);
+        examples[i].positive = examples[i].anchor;
+    }
+    o.pretext = TRAIN_INSTANCES;
+    run(one, &o, NULL, NULL, &seen_one, &result);
+    o.loss = TRAIN_SYMMETRIC;
+    run(both, &o, NULL, NULL, &seen_both, &result);
+    const float *p = encoder_params_const(one, &n);
+    const float *q = encoder_params_const(both, &n);
+    for (size_t i = 0; i < n; i++) {
+        d += pow((double)(p[i] - q[i]), 2);
+        norm += pow((double)p[i], 2);
+    }
+    assert_true(sqrt(d / norm) <= 1e-5);
+    assert_true(fabs(seen_one.last.loss - seen_both.last.loss) <= 1e-4);
+    assert_true(fabs(seen_one.last.positive - seen_both.last.positive) <= 1e-4);
+    encoder_free(one);
+    encoder_free(both);
+}
+
 /* Keys of the anchor's own item in the queue are masked: instances of few
    items, each of which is in the queue many times. */
 static void
@@ -685,6 +724,7 @@ main(void)
         cmocka_unit_test(test_queue_against_plain),
         cmocka_unit_test(test_bank_against_plain),
         cmocka_unit_test(test_bank_masks_known_positives),
+        cmocka_unit_test(test_both_directions),
         cmocka_unit_test(test_queue_masks_own_item),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_collapse_stops_the_run),
