@@ -87,6 +87,8 @@ void job_write_curve(const struct job *j, struct buf *out);
 /* What a row of the store has as its curve, in that form; earlier versions
    kept [[step, loss], ...]. */
 void job_copy_curve(const char *stored, size_t len, struct buf *out);
+/* The points that an interrupted run stored, as far as they can be read. */
+void job_read_curve(struct job *j, const char *stored, size_t len);
 /* Take a job that waits out of its lane, with the lane's reference; false
    when it has begun. */
 bool jobs_leave_lane(struct jobs *jobs, struct job *j);
