@@ -22,6 +22,7 @@
 #include "base/rng.h"
 #include "image/decode.h"
 #include "store/store.h"
+#include "engine/ingest.h"
 #include "engine/internal.h"
 #include "engine/pictures.h"
 #include "tests/support/engine_kit.h"
@@ -642,6 +643,56 @@ lines_with_one_id(void **state)
     engine_kit_close(&kit);
 }
 
+/* Another picture comes, or the first, between the look at the present row and
+   the commit of words alone. */
+static void
+between_look_and_commit(void **state)
+{
+    (void)state;
+    struct engine_kit kit;
+    struct engine_outcome outcome;
+    struct fault fault = {.err = OK};
+    struct buf files[2];
+    float want[DIMS];
+    engine_kit_open(&kit);
+    make(&kit, SETTINGS);
+    fill(&kit, 1);
+    struct collection *c = find(&kit);
+    struct snapshot *live = collection_live(c);
+    static const char *const ids[] = {"p0", "new"};
+    for (size_t i = 0; i < 2; i++) {
+        struct ingest_options options = {.all_or_nothing = true};
+        struct ingest *batch;
+        struct engine_counters before, after;
+        engine_counters(kit.engine, &before);
+        draw(&files[i], i + 1);
+        struct engine_item item = {
+            .id = ids[i], .text = engine_kit_text("words")};
+        struct engine_image image = file_of(&files[i]);
+        assert_int_equal(ingest_new(&batch, c, &options), OK);
+        assert_int_equal(ingest_add(batch, &item, 1, "", &fault), OK);
+        assert_int_equal(ingest_encode(batch, NULL, &fault), OK);
+        assert_int_equal(engine_image_put(kit.engine, "photos", ids[i], &image,
+                             NULL, &outcome, &fault),
+            OK);
+        assert_int_equal(ingest_submit(batch, &fault), OK);
+        assert_int_equal(ingest_wait(batch, &fault), OK);
+        ingest_free(batch);
+        engine_counters(kit.engine, &after);
+        assert_int_equal(after.commit_conflicts, before.commit_conflicts + 1);
+        struct engine_item_view view = view_of(&kit, ids[i]);
+        embed(&kit, live, i + 1, want);
+        expect_near(view.vector, want);
+        assert_string_equal(view.text.s, "words");
+        assert_int_equal(view.image.n_bytes, files[i].len);
+        buf_release(&files[i]);
+    }
+    snapshot_unref(live);
+    collection_unref(c);
+    check_file(&kit);
+    engine_kit_close(&kit);
+}
+
 struct writer {
     struct engine_kit *kit;
     struct buf *files;
@@ -858,6 +909,7 @@ main(void)
         cmocka_unit_test(views),
         cmocka_unit_test(damaged_among_many),
         cmocka_unit_test(lines_with_one_id),
+        cmocka_unit_test(between_look_and_commit),
         cmocka_unit_test(writers_at_once),
         cmocka_unit_test(embedded_anew),
         cmocka_unit_test(loaded_by_number),
