@@ -28,6 +28,13 @@ if KINDRED_BUILD=$KINDRED_BUILD sh tests/bench/data_images.sh \
     "$bench/bench_train_images" build/pictures/fashion-train.pictures \
         build/pictures/fashion-test.pictures \
         "seconds=${BENCH_TRAIN_SECONDS:-60}"
+    title "memory of one step, by batch (GradCache)"
+    for batch in 256 1024 4096; do
+        "$bench/bench_train_images" build/pictures/fashion-train.pictures \
+            build/pictures/fashion-test.pictures baselines=0 probe=0 \
+            progress=0 train_max=6000 test_max=200 max_steps=1 micro=256 \
+            "batch=$batch" | sed -n "s/^trained: /batch $batch: /p"
+    done
 else
     echo "SKIPPED: the package dataset-fashion-mnist cannot be had"
 fi
