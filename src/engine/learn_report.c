@@ -146,12 +146,14 @@ write_run(struct learn_round *r)
     buf_json_double(b, t->loss);
     buf_add_str(b, ",\"temperature\":");
     buf_json_double(b, t->temperature);
+    buf_printf(b, ",\"pairs_per_second\":%.0f,\"views\":%zu",
+        t->pairs_per_second, t->n_views);
+    if (r->train_seconds > 0)
+        buf_printf(b, ",\"views_per_second\":%.0f",
+            (double)t->n_views / r->train_seconds);
     buf_printf(b,
-        ",\"pairs_per_second\":%.0f,\"views\":%zu,\"views_per_second\":%.0f,"
-        "\"view_share\":%.4f,\"staleness\":%.2f,\"collapsed\":%s,"
+        ",\"view_share\":%.4f,\"staleness\":%.2f,\"collapsed\":%s,"
         "\"peak_bytes\":%" PRIu64,
-        t->pairs_per_second, t->n_views,
-        r->train_seconds > 0 ? (double)t->n_views / r->train_seconds : 0,
         t->view_share, t->staleness, t->collapsed ? "true" : "false",
         t->peak_bytes);
     if (r->options.train.hard_negatives > 0)

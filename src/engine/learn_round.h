@@ -47,7 +47,7 @@ struct learn_round {
     struct snapshot *live, *shadow;
     struct encoder *candidate;
     struct train_result trained;
-    double train_seconds;
+    double train_seconds; /* 0: a part was in an earlier run */
     struct learn_mined mined;
     struct learn_chosen chosen;
     bool resumed; /* trained in an earlier run of the daemon */

@@ -156,7 +156,8 @@ run(struct learn_round *r, struct train_bank *bank,
     } else if (resumes) {
         log_info("learn", "checkpoint_resumed job=%" PRId64, job_id(r->job));
     }
-    r->train_seconds = (double)(clock_mono_ns() - start) / 1e9;
+    if (state->load == NULL) /* else a part of the run was before */
+        r->train_seconds = (double)(clock_mono_ns() - start) / 1e9;
     return err;
 }
 
