@@ -74,8 +74,12 @@ shape_of(size_t R, size_t M)
 size_t
 infonce_workspace_floats(size_t n_rows, size_t M)
 {
-    struct shape s = shape_of(n_rows, M);
-    return (s.panel_rows + s.panel_shards + 1 + SIDE_ARRAYS) * M +
+    /* bounds of what shape_of makes of as many rows and keys, or fewer: wider
+       panels have fewer rows, so a smaller call may have the larger panel */
+    size_t panel = MIN(n_rows * M, MAX(PANEL_FLOATS, PANEL_ROWS_MIN * M));
+    size_t few = (MIN(n_rows, (size_t)256) + 15) / 16;
+    size_t by_col = MAX(few * M, panel / 64 + M);
+    return panel + by_col + (1 + SIDE_ARRAYS) * M +
            (SIDE_ARRAYS + 1 + ROW_FIGURES) * n_rows;
 }
 

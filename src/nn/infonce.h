@@ -95,7 +95,8 @@ struct infonce_out {
     size_t n_dk;        /* the first keys, whose gradient is wanted; 0: all */
 };
 
-/* Floats of scratch that infonce needs for n rows (B; VIEWS: M) and M keys. */
+/* Floats of scratch that infonce needs for at most n rows (B; VIEWS: M) and at
+   most M keys. */
 size_t infonce_workspace_floats(size_t n_rows, size_t M);
 
 /*

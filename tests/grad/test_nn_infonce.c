@@ -354,6 +354,33 @@ test_pools_and_no_gradient(void **state)
                 sizeof p.workspace / sizeof(float));
 }
 
+/* What was taken for many keys does for fewer, which make the larger panel. */
+static void
+test_workspace_of_fewer_keys(void **state)
+{
+    enum { ROWS = 1024, KEYS_MAX = 5120, KEYS = 4096, GUARD = 64 };
+    size_t n = infonce_workspace_floats(ROWS, KEYS_MAX);
+    float *workspace = calloc(n + GUARD, sizeof *workspace);
+    float *x = calloc(KEYS, sizeof *x), *dx = calloc(ROWS, sizeof *dx);
+    struct infonce_in in = {
+        .B = ROWS, .M = KEYS, .D = 1, .q = x, .k = x, .tau = 1};
+    struct infonce_out out = {.dq = dx};
+
+    (void)state;
+    assert_true(workspace != NULL && x != NULL && dx != NULL);
+    for (size_t i = 0; i < KEYS; i++)
+        x[i] = 1;
+    for (size_t i = 0; i < GUARD; i++)
+        workspace[n + i] = 7;
+    infonce(&in, &out, workspace, NULL);
+    for (size_t i = 0; i < GUARD; i++)
+        assert_true(workspace[n + i] >= 7 && workspace[n + i] <= 7);
+    assert_true(fabs(out.loss - log(KEYS)) <= 1e-4);
+    free(workspace);
+    free(x);
+    free(dx);
+}
+
 int
 main(void)
 {
@@ -365,6 +392,7 @@ main(void)
         cmocka_unit_test(test_equal_keys),
         cmocka_unit_test(test_masked_key_is_mute),
         cmocka_unit_test(test_pools_and_no_gradient),
+        cmocka_unit_test(test_workspace_of_fewer_keys),
     };
     kern_init();
     return cmocka_run_group_tests(tests, NULL, NULL);
