@@ -323,7 +323,7 @@ plain_step(struct plain *p, const struct train_options *o,
     const uint32_t *index, size_t B, const float *keys, const uint64_t *key,
     size_t M, size_t step, size_t n_steps)
 {
-    struct encoder_input inputs[64];
+    struct encoder_input inputs[64] = {{0}};
     float z[64 * D], dz[64 * D] = {0};
     double sum_w = (double)B;
 
