@@ -65,7 +65,8 @@ count_bytes(void *arg, const void *bytes, size_t n)
 static void
 use(const struct encoder *encoder)
 {
-    const struct encoder_input input = {"a few words, caf\xC3\xA9", 18};
+    const struct encoder_input input = {
+        .text = "a few words, caf\xC3\xA9", .len = 18};
     float out[32];
     uint64_t saved = 0;
     size_t n_params;
