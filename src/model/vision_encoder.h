@@ -4,7 +4,7 @@
  *   a      = (picture - mean) / std, a channel at a time
  *   x      = ReLU(N(stem * a))
  *   x'     = ReLU(N2(C2 * ReLU(N1(C1 * x))) + S(x))         a block
- *   f      = averages of x over the map, or over its 2 x 2 quarters
+ *   f      = averages of x over grid x grid cells of the last map
  *   z      = y / |y|,  y = W f + bias, or f itself
  *
  * with * a convolution by standardised weights (nn/standardize.h), N group
