@@ -301,6 +301,9 @@ ingest_encode(
     enum err err = OK;
     while (again && !err) {
         err = encode_once(b, pending, &again, fault);
+        if (!err && again) {
+            err = ingest_pictures_settle(b, fault);
+        }
     }
     return err;
 }

@@ -25,6 +25,7 @@ struct ingest_picture {
     uint8_t sha256[SHA256_BYTES];
     const char *prefix; /* of the item in its request */
     bool same;          /* the item has it already: it was checked before */
+    bool good;          /* it has been decoded */
 };
 
 struct ingest_entry {
@@ -123,8 +124,8 @@ enum err ingest_pictures_known(struct ingest *b, struct db *db,
     struct ingest_entry *const *entries, const int64_t *items,
     size_t n) NODISCARD;
 /*
- * ingest_pictures_check - decode the new pictures of a batch whose encoder does
- * not read them.
+ * ingest_pictures_check - decode the new pictures of a batch, where that was
+ * not done before: what is done where the encoder does not read them.
  * ingest_pictures_encode - fill rows, vectors and infos of a batch whose
  * encoder does, in blocks: decode, encode for both spaces.
  *
@@ -136,6 +137,10 @@ enum err ingest_pictures_check(
     struct ingest *b, bool *again, struct fault *fault) NODISCARD;
 enum err ingest_pictures_encode(
     struct ingest *b, bool *again, struct fault *fault) NODISCARD;
+/* Refuse all the others that must be, before the call is made again: each
+   picture is decoded once here, however many lines have the same id. */
+enum err ingest_pictures_settle(
+    struct ingest *b, struct fault *fault) NODISCARD;
 /* Room for the pictures' rows of a batch, and the rows, before it is
    submitted. */
 enum err ingest_pictures_submit(struct ingest *b) NODISCARD;

@@ -193,14 +193,17 @@ refuse(struct ingest *b, struct ingest_entry *e, const struct fault *why,
 static bool
 must_decode(const struct ingest *b, const struct ingest_entry *e)
 {
+    if (!ingest_entry_writes(e) || !e->picture) {
+        return false;
+    }
+    if (!b->reads_images) {
+        return !e->picture->same && !e->picture->good;
+    }
     bool other_space = b->shadow && b->shadow->index != b->live->index;
-    bool given = ingest_takes_given(b, e) && !(b->reads_images && other_space);
-    return ingest_entry_writes(e) && e->picture && !given &&
-           (b->reads_images ? !e->known : !e->picture->same);
+    return !e->known && (other_space || !ingest_takes_given(b, e));
 }
 
-/* Decode the pictures of which[0..n) that must be, refuse those that cannot.
-   outs [n] or NULL: where each goes. */
+/* Decode the pictures of which[0..n) that must be, refuse those that cannot. */
 static enum err
 decode_some(struct ingest *b, const uint32_t *which, struct picture *pictures,
     size_t n, uint32_t side, uint32_t channels, bool *again,
@@ -216,9 +219,11 @@ decode_some(struct ingest *b, const uint32_t *which, struct picture *pictures,
         b->c->engine->encode_pool);
     enum err err = OK;
     for (size_t i = 0; i < n && !err; i++) {
+        struct ingest_entry *e = &b->entries[which[i]];
         if (pictures[i].fault.err) {
-            struct ingest_entry *e = &b->entries[which[i]];
             err = refuse(b, e, &pictures[i].fault, again, fault);
+        } else if (pictures[i].bytes) {
+            e->picture->good = true;
         }
     }
     return err;
@@ -233,7 +238,8 @@ ingest_pictures_check(struct ingest *b, bool *again, struct fault *fault)
     for (size_t at = 0; at < b->n && !err;) {
         size_t n = 0;
         for (; at < b->n && n < CHECK_AT_ONCE; at++) {
-            if (must_decode(b, &b->entries[at])) {
+            const struct ingest_entry *e = &b->entries[at];
+            if (must_decode(b, e) && !e->picture->good) {
                 if (!pictures) {
                     pictures = arena_calloc(
                         &b->arena, CHECK_AT_ONCE, sizeof(*pictures));
@@ -250,6 +256,18 @@ ingest_pictures_check(struct ingest *b, bool *again, struct fault *fault)
             err = decode_some(
                 b, which, pictures, n, PICTURES_CHECK_SIDE, 3, again, fault);
         }
+    }
+    return err;
+}
+
+enum err
+ingest_pictures_settle(struct ingest *b, struct fault *fault)
+{
+    bool again = true;
+    enum err err = OK;
+    while (again && !err) {
+        again = false;
+        err = ingest_pictures_check(b, &again, fault);
     }
     return err;
 }

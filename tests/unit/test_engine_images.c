@@ -443,6 +443,69 @@ lines_that_supersede(void **state)
     engine_kit_close(&kit);
 }
 
+/* However many lines of one id are damaged, a picture is decoded once. */
+static void
+many_damaged_lines(void **state)
+{
+    (void)state;
+    enum { N = 40 };
+    struct engine_kit kit;
+    struct buf good, cut;
+    struct line lines[N + 2] = {0};
+    struct engine_item items[N + 1];
+    engine_kit_open(&kit);
+    engine_kit_collection(&kit, "docs");
+    draw(&good, 40, 30, 1);
+    draw(&cut, 64, 64, 3);
+    cut.len = cut.len * 2 / 3;
+    items[0] = (struct engine_item){.id = "good", .image = file_of(&good)};
+    for (size_t i = 1; i <= N; i++) {
+        items[i] = (struct engine_item){.id = "bad", .image = file_of(&cut)};
+    }
+    uint64_t before = decoded(&kit);
+    send(&kit, items, N + 1, lines);
+    assert_int_equal(lines[1].status, ENGINE_CREATED);
+    for (size_t i = 2; i <= N + 1; i++) {
+        assert_int_equal(lines[i].status, ENGINE_REFUSED);
+    }
+    assert_int_equal(decoded(&kit) - before, N + 1);
+    buf_release(&good);
+    buf_release(&cut);
+    engine_kit_close(&kit);
+}
+
+/* A vector that comes along does not excuse a damaged picture. */
+static void
+beside_a_vector(void **state)
+{
+    (void)state;
+    struct engine_kit kit;
+    struct engine_collection_info info;
+    struct engine_outcome outcome;
+    struct fault fault = {.err = OK};
+    struct buf good, cut;
+    bool created;
+    static const float vector[8] = {1};
+    engine_kit_open(&kit);
+    assert_int_equal(engine_collection_put(kit.engine, "docs",
+                         "{\"encoder\":\"external\",\"dims\":8}", &created,
+                         &kit.arena, &info, &fault),
+        OK);
+    draw(&good, 40, 30, 1);
+    draw(&cut, 64, 64, 3);
+    cut.len = cut.len * 2 / 3;
+    struct engine_item item = {
+        .id = "a", .vector = vector, .n_vector = 8, .image = file_of(&cut)};
+    assert_int_equal(put(&kit, &item, &outcome, &fault), ERR_INVALID);
+    assert_string_equal(fault.pointer, "/image");
+    item.image = file_of(&good);
+    assert_int_equal(put(&kit, &item, &outcome, &fault), OK);
+    expect_picture(&kit, "a", &good);
+    buf_release(&good);
+    buf_release(&cut);
+    engine_kit_close(&kit);
+}
+
 static void
 append_stream(struct engine_stream *stream, struct buf *out, size_t *pieces)
 {
@@ -593,6 +656,8 @@ main(void)
         cmocka_unit_test(pictures_alone),
         cmocka_unit_test(hostile_files),
         cmocka_unit_test(lines_that_supersede),
+        cmocka_unit_test(many_damaged_lines),
+        cmocka_unit_test(beside_a_vector),
         cmocka_unit_test(export_and_import),
         cmocka_unit_test(a_text_encoder_reads_no_picture),
     };
