@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "engine/engine.h"
 #include "server/codec.h"
+#include "server/media.h"
 #include "server/ndjson.h"
 #include "server/problem.h"
 #include "server/spool.h"
@@ -247,8 +248,8 @@ give_line(
     intake->line_of[intake->n_given % LINE_MAP] = line->line_no;
     if (line->too_long) {
         (void)fault_set(&why, ERR_TOO_LARGE, "",
-            "the line is longer than the limit of %lld bytes",
-            config->line_bytes_max);
+            "the line is longer than the limit of %zu bytes",
+            intake->lines.line_bytes_max);
         return engine_bulk_refused(intake->bulk, NULL, &why, fault);
     }
     if (req->route->lines == LINES_IMPORT)
@@ -368,6 +369,8 @@ take_bytes(struct intake *intake, bool last, enum err *err, struct fault *fault)
         *err = open_bulk(intake, fault);
     while (*err == OK && ndjson_next(&intake->lines, &line))
         *err = give_line(intake, &line, fault);
+    /* One that waits for more holds no line's pictures. */
+    arena_release(&intake->line_arena);
     if (*err == OK && !last)
         account_line(intake);
     return *err != OK || last;
@@ -461,7 +464,7 @@ intake_new(struct request *req)
     intake->req = req;
     buf_init(&intake->fill, FILL_BYTES + 1);
     buf_init(&intake->work, FILL_BYTES + 1);
-    ndjson_init(&intake->lines, (size_t)config->line_bytes_max);
+    ndjson_init(&intake->lines, media_line_max(req->route, config));
     spool_init(
         &intake->spool, config->data, (size_t)config->spool_memory_bytes);
     arena_init(&intake->line_arena, (size_t)config->line_bytes_max * 8);

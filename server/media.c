@@ -4,6 +4,9 @@
 #include <string.h>
 #include <strings.h>
 
+/* Metadata, a vector, names; a text with escapes has twice its bytes. */
+#define IMPORT_REST ((size_t)1 << 20)
+
 bool
 media_is(const char *value, const char *name)
 {
@@ -40,6 +43,16 @@ media_body_max(const struct route *route, const struct config *config)
         return (size_t)config->body_bytes_max;
     /* One that could never come in is refused for good, not for now. */
     return (size_t)MIN(config->image_bytes_max, config->body_memory_bytes);
+}
+
+size_t
+media_line_max(const struct route *route, const struct config *config)
+{
+    size_t max = (size_t)config->line_bytes_max;
+    if (route->lines != LINES_IMPORT)
+        return max;
+    size_t picture = (size_t)config->image_bytes_max / 3 * 4 + 4;
+    return MAX(max, picture + 2 * (size_t)config->text_bytes_max + IMPORT_REST);
 }
 
 static int

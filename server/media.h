@@ -18,6 +18,10 @@ bool media_is_ndjson(const char *value);
 /* The longest body of the route, NDJSON apart. */
 size_t media_body_max(const struct route *route, const struct config *config);
 
+/* The longest line of its NDJSON. An import takes what an export made, so there
+   the largest picture has room in base64, and whatever else an item holds. */
+size_t media_line_max(const struct route *route, const struct config *config);
+
 /* What the sender says of a body, from its header. */
 struct media_body {
     const char *type;         /* "" when there is none */

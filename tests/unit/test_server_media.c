@@ -85,10 +85,29 @@ test_memory(void **state)
     assert_int_equal(media_body_max(&json, &narrow), 10);
 }
 
+/* An export's lines can come back whatever lines are allowed elsewhere. */
+static void
+test_lines(void **state)
+{
+    (void)state;
+    const struct config short_lines = {.line_bytes_max = 1024,
+        .text_bytes_max = 4096,
+        .image_bytes_max = 3 << 20};
+    const struct config long_lines = {.line_bytes_max = 100 << 20,
+        .text_bytes_max = 4096,
+        .image_bytes_max = 3 << 20};
+    const struct route items = {.lines = LINES_ITEMS};
+    const struct route import = {.lines = LINES_IMPORT};
+    assert_int_equal(media_line_max(&items, &short_lines), 1024);
+    assert_true(
+        media_line_max(&import, &short_lines) > (4 << 20) + 2 * 4096 + 65536);
+    assert_int_equal(media_line_max(&import, &long_lines), 100 << 20);
+}
+
 int
 main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_types), cmocka_unit_test(test_memory)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_types),
+        cmocka_unit_test(test_memory), cmocka_unit_test(test_lines)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
