@@ -18,9 +18,10 @@
 
 /* ---- index: pictures or documents? --------------------------------------- */
 
-/* What the collection's encoder reads, "" when there is no collection. */
+/* What the collection's encoder reads, "" when there is no collection, and how
+   many items it has, with a picture or without. */
 static int
-collection_reads(struct cli *cli, char *reads, size_t max, long long *n_images)
+collection_reads(struct cli *cli, char *reads, size_t max, long long *n_items)
 {
     struct answer answer;
     struct buf path;
@@ -28,7 +29,7 @@ collection_reads(struct cli *cli, char *reads, size_t max, long long *n_images)
     buf_init(&path, 1 << 16);
     path_collection(&path, cli->global.collection, "");
     reads[0] = '\0';
-    *n_images = 0;
+    *n_items = 0;
     int rc = http_call(cli->http, "GET", path.data, NULL, 0, &answer);
     if (rc == EXIT_DONE && answer.status != 404) {
         rc = http_check(cli->http, &answer);
@@ -37,8 +38,8 @@ collection_reads(struct cli *cli, char *reads, size_t max, long long *n_images)
                                        : NULL;
         const char *s = json_string_value(json_object_get(info, "reads"));
         snprintf(reads, max, "%s", s != NULL ? s : "text");
-        *n_images = (long long)json_integer_value(
-            json_object_get(json_object_get(info, "images"), "items"));
+        *n_items =
+            (long long)json_integer_value(json_object_get(info, "items"));
         json_decref(info);
     }
     buf_release(&path);
@@ -51,7 +52,7 @@ pictures_wanted(struct cli *cli, const struct picture_opts *opts,
     char *const *paths, size_t n, struct pictures *pictures, bool *take)
 {
     char reads[32];
-    long long n_images;
+    long long n_items;
     *take = false;
     memset(pictures, 0, sizeof(*pictures));
     for (size_t i = 0; i < n; i++)
@@ -72,7 +73,7 @@ pictures_wanted(struct cli *cli, const struct picture_opts *opts,
     *take = true;
     if (opts->only)
         return EXIT_DONE;
-    int rc = collection_reads(cli, reads, sizeof(reads), &n_images);
+    int rc = collection_reads(cli, reads, sizeof(reads), &n_items);
     if (rc == EXIT_DONE)
         /* A folder of pictures alone is never taken for documents: where it
            cannot go, that is said. */
@@ -119,10 +120,10 @@ collection_make(struct cli *cli, const struct picture_opts *opts)
 
 static int
 collection_ready(
-    struct cli *cli, const struct picture_opts *opts, long long *n_images)
+    struct cli *cli, const struct picture_opts *opts, long long *n_items)
 {
     char reads[32];
-    int rc = collection_reads(cli, reads, sizeof(reads), n_images);
+    int rc = collection_reads(cli, reads, sizeof(reads), n_items);
     if (rc != EXIT_DONE)
         return rc;
     if (reads[0] == '\0') {
@@ -306,15 +307,15 @@ int
 pictures_index(
     struct cli *cli, const struct picture_opts *opts, struct pictures *pictures)
 {
-    long long n_images = 0;
+    long long n_items = 0;
     json_t *info = NULL;
     struct buf path;
     struct send_counts counts = {0};
     buf_init(&path, 1 << 16);
-    int rc = collection_ready(cli, opts, &n_images);
+    int rc = collection_ready(cli, opts, &n_items);
     if (rc == EXIT_DONE)
         rc = http_json(cli->http, "GET", "/v1/info", NULL, &info, NULL);
-    if (rc == EXIT_DONE && n_images > 0)
+    if (rc == EXIT_DONE && n_items > 0)
         rc = known_read(cli, pictures);
     if (rc != EXIT_DONE)
         goto out;

@@ -58,6 +58,13 @@ def _quote(part):
     return urllib.parse.quote(part, safe="")
 
 
+def _arguments(given):
+    """What stands in an address: true and false as JSON has them."""
+    return urllib.parse.urlencode(
+        {name: str(value).lower() if isinstance(value, bool) else value
+         for name, value in given.items()})
+
+
 def _plain(thing):
     """A picture's bytes become base64; the rest is JSON already."""
     image = thing.get("image")
@@ -231,7 +238,7 @@ class Collection:
         """What training makes of the picture, as a PNG sheet:
         views("a", n=8, seed=1, crop_min=0.2)."""
         return self._bytes("GET", "/items/" + _quote(item_id) + "/views?" +
-                           urllib.parse.urlencode(dict(options, n=n)))
+                           _arguments(dict(options, n=n)))
 
     def items(self):
         """Yield every item."""
@@ -292,7 +299,7 @@ class Collection:
         if "with_" in query:
             query["with"] = ",".join(query.pop("with_"))
         return json.loads(self._bytes(
-            "POST", "/search/image?" + urllib.parse.urlencode(query),
+            "POST", "/search/image?" + _arguments(query),
             bytes(image)))
 
     def search_batch(self, queries):

@@ -289,6 +289,13 @@ t 1 -c cli-one index only; says 'reads text'
 t 1 -c cli-photos index --pictures set; says 'no picture'
 t 2 -c cli-photos index --pictures -; says 'needs a folder'
 t 1 -c cli-nobody index --no-create photos; says 'no collection cli-nobody'
+# What an item has beside its picture stays when it gets its first.
+echo '{"id":"round/disc.png","metadata":{"kind":"told before"}}' >told.ndjson
+"$kindred" delete -y -q cli-told >/dev/null 2>&1
+t 0 create cli-told --encoder vision
+t 0 -c cli-told index told.ndjson
+t 0 -c cli-told index photos
+t 0 -c cli-told search --image photos/round/disc.png --json -k 2; has '"kind": "told before"'
 # What has no room in a line goes by itself: a daemon with short lines.
 mkdir wide
 { cat photos/round/disc.png; head -c 2000 /dev/zero; } >wide/padded.png
@@ -302,6 +309,11 @@ short=http://127.0.0.1:$(cat port)
 t 0 --url "$short" -c wide index wide --input-side 28; says '2 pictures indexed'
 t 0 --url "$short" -c wide index wide; says '0 pictures indexed, 2 unchanged'
 t 0 --url "$short" -c wide search --image wide/padded.png -k 1; has padded.png
+# An export comes back, whatever the limit of other lines is.
+t 0 --url "$short" -c wide export -o wide.ndjson
+t 0 --url "$short" create again --encoder vision
+t 0 --url "$short" -c again import wide.ndjson
+t 0 --url "$short" -c again index wide; says '0 pictures indexed, 2 unchanged'
 kill $pid && wait $pid
 t 0 views cli-photos round/disc.png -o sheet.png; says 'sheet.png: the picture and 8 views'
 if head -c 4 sheet.png | grep -q PNG; then passed=$((passed + 1)); else fail 'views -o: no PNG'; fi

@@ -93,6 +93,7 @@ assert lines == 2 and refused[0]["status"] == 422, refused
 assert photos.image("disc / 1") == disc
 assert photos.get("bars")["image"]["type"] == "image/png"
 assert photos.search_image(disc, k=1)["hits"][0]["id"] == "disc / 1"
+assert photos.search_image(disc, k=1, exact=True)["hits"][0]["id"] == "disc / 1"
 hits = photos.search_image(disc, filter={"kind": "lines"}, with_=["metadata"])
 assert [hit["id"] for hit in hits["hits"]] == ["bars"], hits
 assert photos.search(image=bars, k=1)["hits"][0]["id"] == "bars"
