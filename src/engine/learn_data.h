@@ -35,6 +35,7 @@ struct learn_options {
 struct learn_form {
     enum encoder_reads reads;
     uint32_t side, channels; /* of pictures, else 0 */
+    size_t dims;
 };
 void learn_form_of(const struct encoder *encoder, struct learn_form *out);
 size_t learn_picture_bytes(const struct learn_form *form);

@@ -142,7 +142,8 @@ learn_form_of(const struct encoder *encoder, struct learn_form *out)
 {
     *out = (struct learn_form){.reads = encoder_reads(encoder),
         .side = encoder_image_side(encoder),
-        .channels = encoder_image_channels(encoder)};
+        .channels = encoder_image_channels(encoder),
+        .dims = encoder_dims(encoder)};
 }
 
 size_t

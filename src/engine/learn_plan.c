@@ -131,6 +131,8 @@ learn_plan(struct engine *engine, struct collection *c,
     setting.pretext = r.pretext;
     if (err == OK)
         err = learn_options_parse(options_json, &setting, &options, fault);
+    if (err == OK)
+        err = train_options_check_dims(&options.train, form->dims, fault);
     if (err == OK) {
         *resume = r;
         *out = options;

@@ -505,6 +505,14 @@ encoder_tape_bytes(const struct encoder_tape *tape)
     return tape->bytes;
 }
 
+size_t
+encoder_tape_input_bytes(const struct encoder *encoder)
+{
+    const struct encoder_family *family = encoder->family;
+    return family->tape_input_bytes == NULL ? 0
+                                            : family->tape_input_bytes(encoder);
+}
+
 enum err
 encoder_forward(const struct encoder *encoder, struct encoder_tape *tape,
     const struct encoder_input *inputs, size_t n,

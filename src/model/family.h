@@ -33,6 +33,8 @@ struct encoder_family {
     enum err (*tape_new)(
         struct encoder_tape **out, const struct encoder *encoder);
     void (*tape_free)(struct encoder_tape *tape);
+    /* of each input; NULL: not fixed */
+    size_t (*tape_input_bytes)(const struct encoder *encoder);
     enum err (*forward)(const struct encoder *encoder,
         struct encoder_tape *tape, const struct encoder_input *inputs, size_t n,
         const struct encoder_noise *noise, float *out, struct pool *pool);

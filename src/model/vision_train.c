@@ -84,6 +84,14 @@ vision_tape_free(struct encoder_tape *tape)
     mem_free(t);
 }
 
+size_t
+vision_tape_input_bytes(const struct encoder *encoder)
+{
+    const struct vision_encoder *e = vision_of(encoder);
+    return (e->keep.floats + e->n_stats + e->n_features + e->base.n_dims + 1) *
+           sizeof(float);
+}
+
 static bool
 renew(float **p, size_t n, size_t floats)
 {
@@ -107,10 +115,7 @@ tape_reserve(struct vision_tape *t, const struct vision_encoder *e, size_t n,
             !renew(&t->z, n, e->base.n_dims) || !renew(&t->norm, n, 1))
             return ERR_NOMEM;
         t->cap = n;
-        t->base.bytes =
-            n *
-            (e->keep.floats + e->n_stats + e->n_features + e->base.n_dims + 1) *
-            sizeof(float);
+        t->base.bytes = n * vision_tape_input_bytes(&e->base);
     }
     if (n_threads > t->n_threads) {
         struct vision_scratch *grown =

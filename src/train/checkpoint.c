@@ -51,6 +51,8 @@ fingerprint(const struct run *r, uint8_t out[SHA256_BYTES])
         for (size_t j = 0; j < e->n_negatives; j++)
             sha256_add(&sum, &e->negatives[j].key, sizeof keys[0]);
     }
+    if (r->bank != NULL) /* which row is whose */
+        sha256_add(&sum, r->bank->keys, r->bank->n * sizeof *r->bank->keys);
     sha256_finish(&sum, out);
 }
 

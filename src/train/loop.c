@@ -28,11 +28,11 @@ run_release(struct run *r)
     gradcache_free(r->cache);
     encoder_grads_free(r->grads);
     optimizer_free(r->optimizer);
-    projection_free(r->head);
-    if (r->z != r->e) {
+    if (r->head != NULL) {
         mem_free(r->z);
         mem_free(r->dz);
     }
+    projection_free(r->head);
     mem_free(r->e);
     mem_free(r->de);
     mem_free(r->scratch);
@@ -73,6 +73,21 @@ take_rows(struct run *r, size_t n)
     return OK;
 }
 
+size_t
+run_piece(const struct encoder *encoder, const struct train_options *options,
+    size_t rows)
+{
+    size_t each = encoder_tape_input_bytes(encoder);
+    size_t piece = options->micro_batch;
+
+    if (piece == 0)
+        piece = encoder_reads(encoder) == ENCODER_READS_IMAGE ? PICTURES_A_PIECE
+                                                              : rows;
+    if (each > 0)
+        piece = MIN(piece, MAX(RUN_TAPE_BYTES_MAX / each, (size_t)1));
+    return MIN(piece, rows);
+}
+
 static enum err
 run_init(struct run *r)
 {
@@ -86,12 +101,7 @@ run_init(struct run *r)
     }
     r->max_negatives = MIN(N * r->B_max, (size_t)NEGATIVES_A_BATCH);
     size_t rows = 2 * r->B_max + r->max_negatives;
-    r->piece = o->micro_batch;
-    if (r->piece == 0)
-        r->piece = encoder_reads(r->encoder) == ENCODER_READS_IMAGE
-                       ? PICTURES_A_PIECE
-                       : rows;
-    r->piece = MIN(r->piece, rows);
+    r->piece = run_piece(r->encoder, o, rows);
     r->D = encoder_dims(r->encoder);
     r->P = o->head_layers == 0 ? r->D : o->head_dims;
     (void)encoder_params(r->encoder, &r->n_params);
@@ -349,6 +359,8 @@ train_run(struct encoder *encoder, const struct batch_example *examples,
         .B_max = MAX(MIN(options->batch, n), (size_t)2)};
     enum err err = train_options_check(options, fault);
 
+    if (err == OK)
+        err = train_options_check_dims(options, encoder_dims(encoder), fault);
     if (err != OK)
         return err;
     if (n < 2)

@@ -44,7 +44,8 @@ struct train_options {
     uint64_t seed;
     size_t batch;       /* examples a step */
     size_t micro_batch; /* inputs encoded at once (GradCache when the batch has
-                           more); 0: what keeps memory bounded */
+                           more), of pictures fewer where their tape would
+                           take more than 1 GiB; 0: what suits the encoder */
     double epochs;      /* over the examples */
     size_t max_steps;   /* 0: as the epochs say */
     struct optimizer_options optimizer;
@@ -74,6 +75,12 @@ void train_options_default(struct train_options *options,
    ("/queue") and a sentence with the allowed range. */
 enum err train_options_check(
     const struct train_options *options, struct fault *fault) NODISCARD;
+
+/* Does the queue fit into memory (TRAIN_QUEUE_BYTES_MAX) for an encoder of D
+   dims: ERR_INVALID with "/queue" and how many keys do. */
+#define TRAIN_QUEUE_BYTES_MAX ((size_t)2 << 30)
+enum err train_options_check_dims(const struct train_options *options, size_t D,
+    struct fault *fault) NODISCARD;
 
 /* A moment of the run, for progress and for the curves of its record. */
 struct train_point {

@@ -89,3 +89,18 @@ train_options_check(const struct train_options *o, struct fault *fault)
             "a projection head has 0 to 3 layers");
     return OK;
 }
+
+enum err
+train_options_check_dims(
+    const struct train_options *o, size_t D, struct fault *fault)
+{
+    size_t P = o->head_layers > 0 ? o->head_dims : D;
+    size_t max = TRAIN_QUEUE_BYTES_MAX / (P * sizeof(float));
+
+    if (o->mechanism == TRAIN_MOMENTUM_QUEUE && o->queue > max)
+        return fault_set(fault, ERR_INVALID, "/queue",
+            "a queue of %zu keys of %zu dims does not fit into %zu GiB: at "
+            "most %zu, or a projection head of less dims",
+            o->queue, P, TRAIN_QUEUE_BYTES_MAX >> 30, max);
+    return OK;
+}

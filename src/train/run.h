@@ -87,6 +87,12 @@ extern const struct mechanism mechanism_in_batch;
 extern const struct mechanism mechanism_momentum_queue;
 extern const struct mechanism mechanism_memory_bank;
 
+/* How many of a step's rows are encoded at once: as the options ask, as long
+   as the tape of pictures stays within its bound. */
+#define RUN_TAPE_BYTES_MAX ((size_t)1 << 30)
+size_t run_piece(const struct encoder *encoder,
+    const struct train_options *options, size_t rows);
+
 /* Scratch for a loss over at most B anchors and M keys. ERR_NOMEM. */
 enum err run_reserve(struct run *r, size_t B, size_t M) NODISCARD;
 

@@ -311,6 +311,12 @@ rounds_over_pictures(void **state)
                          &id, &fault),
         ERR_INVALID);
     assert_string_equal(fault.pointer, "/token_dropout");
+    assert_int_equal(engine_train(kit.engine, "docs",
+                         "{\"mechanism\":\"momentum_queue\",\"queue\":1000000,"
+                         "\"head\":{\"layers\":1,\"dims\":4096}}",
+                         &id, &fault),
+        ERR_INVALID);
+    assert_string_equal(fault.pointer, "/queue");
     engine_kit_close(&kit);
 }
 

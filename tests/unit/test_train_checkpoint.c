@@ -353,6 +353,27 @@ test_other_runs_are_refused(void **state)
     free(file.bytes);
 }
 
+/* A bank of as many rows, but of other items: the rows that were saved would
+   stand beside the wrong keys. */
+static void
+test_another_bank_is_refused(void **state)
+{
+    const struct train_options o = options_of(TRAIN_MEMORY_BANK, false);
+    static struct trial t;
+    struct file file;
+
+    (void)state;
+    fill(false);
+    make_state(&file, &o);
+    trial_init(&t, false);
+    t.keys[11]++;
+    assert_int_equal(trial_run(&t, &o, &file, true), ERR_CORRUPT);
+    t.keys[11]--;
+    assert_int_equal(trial_run(&t, &o, &file, true), OK);
+    encoder_free(t.encoder);
+    free(file.bytes);
+}
+
 /* What the caller's functions say is passed on. */
 static void
 test_errors_are_passed_on(void **state)
@@ -403,6 +424,7 @@ main(void)
         cmocka_unit_test(test_damage_is_refused),
         cmocka_unit_test(test_queue_numbers_are_checked),
         cmocka_unit_test(test_other_runs_are_refused),
+        cmocka_unit_test(test_another_bank_is_refused),
         cmocka_unit_test(test_errors_are_passed_on),
         cmocka_unit_test(test_memory_runs_out),
     };

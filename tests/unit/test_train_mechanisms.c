@@ -24,6 +24,7 @@
 #include "kern/kern.h"
 #include "tests/support/train_kit.h"
 #include "train/loop.h"
+#include "train/run.h"
 
 #define N TRAIN_KIT_N
 #define D 32
@@ -645,6 +646,60 @@ test_refusals(void **state)
     encoder_free(encoder);
 }
 
+/* What a run would take is bounded before any is taken: queues of many keys by
+   their dims, pictures by what their tape holds. */
+static void
+test_memory_is_bounded(void **state)
+{
+    static const struct {
+        size_t queue, layers, head_dims, dims, fits;
+    } queues[] = {{1048576, 0, 128, 512, 1}, {1048576, 0, 128, 513, 0},
+        {1048576, 2, 128, 4096, 1}, {1048576, 2, 4096, 32, 0},
+        {131072, 2, 4096, 32, 1}, {131073, 2, 4096, 32, 0}};
+    struct train_options o = small_run(TRAIN_PAIRS, TRAIN_MOMENTUM_QUEUE, true);
+    struct encoder *small = make(true), *large = NULL, *text = make(false);
+    struct train_result result;
+    struct fault fault = {0};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(queues); i++) {
+        fault = (struct fault){0};
+        o.queue = queues[i].queue;
+        o.head_layers = queues[i].layers;
+        o.head_dims = queues[i].head_dims;
+        assert_int_equal(train_options_check_dims(&o, queues[i].dims, &fault),
+            queues[i].fits ? OK : ERR_INVALID);
+        assert_string_equal(fault.pointer, queues[i].fits ? "" : "/queue");
+    }
+    train_kit_pairs(examples);
+    assert_int_equal(train_run(text, examples, N, &o, NULL, NULL, NULL, NULL,
+                         NULL, &result, &fault),
+        ERR_INVALID);
+    assert_string_equal(fault.pointer, "/queue");
+    o.mechanism = TRAIN_IN_BATCH;
+    assert_int_equal(train_options_check_dims(&o, 4096, NULL), OK);
+
+    assert_int_equal(encoder_new(&large, "vision",
+                         "{\"input\":224,\"stem_stride\":2}", NULL, NULL),
+        OK);
+    size_t each = encoder_tape_input_bytes(large);
+    for (size_t micro = 0; micro <= 8192; micro += 8192) {
+        o.micro_batch = micro;
+        size_t piece = run_piece(large, &o, 16384);
+        assert_true(piece > 8 && piece < 256);
+        assert_true(piece * each <= RUN_TAPE_BYTES_MAX);
+        assert_true((piece + 1) * each > RUN_TAPE_BYTES_MAX);
+        /* what is small is as it was asked for */
+        assert_int_equal(run_piece(small, &o, 16384), micro == 0 ? 256 : micro);
+        assert_int_equal(run_piece(small, &o, 24), 24);
+        assert_int_equal(
+            run_piece(text, &o, 16384), micro == 0 ? 16384 : micro);
+    }
+    encoder_free(small);
+    encoder_free(large);
+    encoder_free(text);
+}
+
 /* Everything in one place: texts that the encoder cannot tell apart, though
    their keys differ. The run stops itself and says why; an untrained encoder
    on texts that differ is far from that. */
@@ -727,6 +782,7 @@ main(void)
         cmocka_unit_test(test_both_directions),
         cmocka_unit_test(test_queue_masks_own_item),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_memory_is_bounded),
         cmocka_unit_test(test_collapse_stops_the_run),
         cmocka_unit_test(test_memory_runs_out),
     };
