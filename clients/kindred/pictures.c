@@ -43,6 +43,16 @@ ends_with(const char *s, const char *tail)
     return n >= m && strcmp(s + n - m, tail) == 0;
 }
 
+/* What JSON cannot hold as it is would become another name, and two of them
+   the same. */
+static bool
+is_utf8(const char *s)
+{
+    json_t *made = json_string(s);
+    json_decref(made);
+    return made != NULL;
+}
+
 /* A file that cannot be read is told, and does not stop the walk. */
 static void
 file_look(
@@ -62,6 +72,11 @@ file_look(
             out->n_documents++;
         else
             out->n_other++;
+        return;
+    }
+    if (!is_utf8(id)) {
+        complain("%s: left alone, its name is not UTF-8", path);
+        out->n_other++;
         return;
     }
     /* Room grows by doubling: at the powers of two. */

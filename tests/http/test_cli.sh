@@ -289,6 +289,12 @@ t 1 -c cli-one index only; says 'reads text'
 t 1 -c cli-photos index --pictures set; says 'no picture'
 t 2 -c cli-photos index --pictures -; says 'needs a folder'
 t 1 -c cli-nobody index --no-create photos; says 'no collection cli-nobody'
+# A name that cannot be an id is told, and no other's picture replaced by it.
+mkdir names && cp photos/round/disc.png names
+cp photos/round/disc.png "names/$(printf 'caf\350').png"
+cp photos/round/ring.png "names/$(printf 'caf\351').png"
+"$kindred" delete -y -q cli-names >/dev/null 2>&1
+t 0 -c cli-names index names; says 'not UTF-8'; says '1 pictures indexed, 2 other files left alone'
 # What an item has beside its picture stays when it gets its first.
 echo '{"id":"round/disc.png","metadata":{"kind":"told before"}}' >told.ndjson
 "$kindred" delete -y -q cli-told >/dev/null 2>&1
