@@ -115,6 +115,58 @@ read_split(struct engine *engine, struct collection *c, struct learn_data *data,
     }
 }
 
+/* ---- what was put together ----------------------------------------------- */
+
+#define SEED_ITEM 0x6974656d
+
+uint64_t
+learn_side(uint32_t ord, const struct encoder_input *input)
+{
+    return ord == ANN_NONE ? learn_key(input)
+                           : hash_u64(((uint64_t)SEED_ITEM << 32) ^ ord);
+}
+
+static int
+compare_known_items(const void *a, const void *b)
+{
+    const struct learn_known *x = a, *y = b;
+    if (x->side != y->side)
+        return x->side < y->side ? -1 : 1;
+    return (x->ord > y->ord) - (x->ord < y->ord);
+}
+
+bool
+learn_is_known(const struct learn_data *data, uint64_t side, uint32_t ord)
+{
+    const struct learn_known pair = {.side = side, .ord = ord};
+    return data->n_known > 0 && bsearch(&pair, data->known, data->n_known,
+                                    sizeof pair, compare_known_items) != NULL;
+}
+
+/* Before a part of the pairs is chosen: one that is left out is no less true.
+ */
+static enum err
+note_known(struct learn_data *data, const struct raws *raws)
+{
+    data->known =
+        arena_alloc(&data->arena, 2 * raws->n + 1, sizeof *data->known);
+    if (data->known == NULL)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < raws->n; i++) {
+        const struct raw *raw = &raws->rows[i];
+        if (raw->positive_ord != ANN_NONE)
+            data->known[data->n_known++] = (struct learn_known){
+                .side = learn_side(raw->anchor_ord, &raw->anchor),
+                .ord = raw->positive_ord};
+        if (raw->anchor_ord != ANN_NONE)
+            data->known[data->n_known++] = (struct learn_known){
+                .side = learn_side(raw->positive_ord, &raw->positive),
+                .ord = raw->anchor_ord};
+    }
+    qsort(data->known, data->n_known, sizeof *data->known, compare_known_items);
+    return OK;
+}
+
 /* ---- sides that are items ------------------------------------------------ */
 
 static int
@@ -551,6 +603,8 @@ collect_pairs(struct engine *engine, struct collection *c,
     if (err == OK)
         err =
             read_split(engine, c, data, PAIR_JUDGE, 0, data->pairs_upto, judge);
+    if (err == OK && train_on)
+        err = note_known(data, train);
     if (err == OK && train_on)
         err = choose_pairs(data, train, options);
     if (err == OK)

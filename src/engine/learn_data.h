@@ -70,6 +70,12 @@ struct learn_ords {
     uint32_t anchor, positive;
 };
 
+/* A side of a pair with an item on the pair's other side. */
+struct learn_known {
+    uint64_t side; /* learn_side */
+    uint32_t ord;
+};
+
 /* A given negative that is a positive of the same anchor elsewhere. */
 struct learn_contradiction {
     uint32_t example;
@@ -87,7 +93,10 @@ struct learn_data {
     size_t n_left_out;        /* examples that did not fit into memory */
     size_t n_absent;          /* without text or picture */
     struct learn_contradiction contradictory[LEARN_CONTRADICTIONS];
-    size_t n_contradictory; /* in all */
+    size_t n_contradictory;    /* in all */
+    struct learn_known *known; /* [n_known] sorted; of all pairs of the train
+                                  split, those that are not replayed too */
+    size_t n_known;
     uint64_t *barred; /* [n_barred] keys of tuned and judged sides, sorted */
     size_t n_barred;
     struct learn_questions tune, judge;
@@ -164,6 +173,11 @@ enum err learn_documents(struct engine *engine, struct collection *c,
 enum err learn_pictures(struct engine *engine, struct collection *c,
     const struct learn_form *form, const int64_t *items, size_t n,
     struct arena *arena, struct encoder_input *out) NODISCARD;
+
+/* What names one side of a pair: its item, or without one its text. */
+uint64_t learn_side(uint32_t ord, const struct encoder_input *input);
+/* Did a pair of the train split put the side and the item together? */
+bool learn_is_known(const struct learn_data *data, uint64_t side, uint32_t ord);
 
 /* Whichever the form asks for. */
 enum err learn_inputs(struct engine *engine, struct collection *c,

@@ -166,10 +166,14 @@ read_sides(struct mining *m, size_t n)
 }
 
 static bool
-is_known(const struct mining *m, const struct batch_example *e, uint64_t key)
+is_known(const struct mining *m, uint32_t example, uint32_t ord, uint64_t key)
 {
+    const struct batch_example *e = &m->data->examples[example];
+    const struct learn_ords *ords = &m->data->ords[example];
     const struct known pair = {.anchor = e->anchor.key, .positive = key};
-    return key == e->anchor.key || key == e->positive.key ||
+    uint64_t side = learn_side(ords->anchor, &e->anchor.input);
+    return ord == ords->positive || learn_is_known(m->data, side, ord) ||
+           key == e->anchor.key || key == e->positive.key ||
            bsearch(&pair, m->known, m->data->n_examples, sizeof pair,
                compare_known) != NULL;
 }
@@ -223,7 +227,6 @@ static enum err
 mine_pair(struct mining *m, uint32_t example, size_t row)
 {
     struct batch_example *e = &m->data->examples[example];
-    const struct learn_ords *ords = &m->data->ords[example];
     const struct ann_result *result = &m->results[row];
     struct learn_candidate candidates[CANDIDATES] = {{.known = false}};
     const struct ann_hit *of[CANDIDATES];
@@ -239,7 +242,7 @@ mine_pair(struct mining *m, uint32_t example, size_t row)
         uint64_t key = m->side[hit->ord]->key;
         of[n] = hit;
         candidates[n++] = (struct learn_candidate){.cosine = hit->cosine,
-            .known = hit->ord == ords->positive || is_known(m, e, key),
+            .known = is_known(m, example, hit->ord, key),
             .barred = bsearch(&key, m->data->barred, m->data->n_barred,
                           sizeof key, compare_keys) != NULL};
     }

@@ -2,7 +2,8 @@
  * Goal: hard negatives are the nearest items that no guard keeps out, at most
  * so many a pair, the same ones every time.
  * Method: the choice alone over tables; then a small collection whose texts
- * make one item near for each reason a guard has.
+ * make one item near for each reason a guard has; then pairs of an earlier
+ * round, which do not train again but are true.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -167,12 +168,101 @@ over_a_collection(void **state)
     engine_kit_close(&kit);
 }
 
+#define N_TOPICS 16
+
+static int64_t
+post(struct engine_kit *kit, int topic, const char *what, bool *trains)
+{
+    char anchor[80], id[16], group[16];
+    struct engine_outcome o;
+    snprintf(anchor, sizeof anchor, "alpha%d beta%d gamma%d delta%d", topic,
+        topic, topic, topic);
+    snprintf(id, sizeof id, "%s%d", what, topic);
+    snprintf(group, sizeof group, "g%d", topic);
+    const struct engine_pair p = {.anchor = {.text = engine_kit_text(anchor)},
+        .positive = {.id = id},
+        .weight = 1,
+        .group = group};
+    assert_int_equal(
+        engine_pairs_add(kit->engine, "docs", &p, 1, &o, NULL), OK);
+    *trains = strcmp(o.split, "train") == 0;
+    return o.pair_id;
+}
+
+/* Each topic has a positive of an earlier round and one of this, which is
+   nearer to the anchor: the earlier one would be the best of negatives. */
+static void
+earlier_pairs_are_known(void **state)
+{
+    struct engine_kit kit;
+    struct collection *c;
+    struct learn_options options = {.train = {.hard_negatives = 4}};
+    struct learn_resume resume = {.known = true, .pretext = LEARN_PAIRS};
+    struct learn_mined mined = {0};
+    struct learn_data data;
+    struct fault fault = {.err = OK};
+    char id[16], text[80];
+    size_t n_train = 0, n_near = 0;
+    bool trains;
+
+    (void)state;
+    engine_kit_open(&kit);
+    engine_kit_collection(&kit, "docs");
+    for (int i = 0; i < N_TOPICS; i++) {
+        snprintf(id, sizeof id, "old%d", i);
+        snprintf(text, sizeof text, "alpha%d beta%d zeta%d eta%d", i, i, i, i);
+        engine_kit_put(&kit, "docs", id, text, NULL);
+        snprintf(id, sizeof id, "far%d", i);
+        snprintf(text, sizeof text, "alpha%d iota%d kappa%d", i, i, i);
+        engine_kit_put(&kit, "docs", id, text, NULL);
+        snprintf(id, sizeof id, "new%d", i);
+        snprintf(text, sizeof text, "alpha%d beta%d gamma%d delta%d epsilon%d",
+            i, i, i, i, i);
+        engine_kit_put(&kit, "docs", id, text, NULL);
+    }
+    for (int i = 0; i < N_TOPICS; i++)
+        resume.pairs_seen = post(&kit, i, "old", &trains);
+    for (int i = 0; i < N_TOPICS; i++) {
+        resume.pairs_upto = post(&kit, i, "new", &trains);
+        n_train += trains;
+    }
+    resume.items_upto = INT64_MAX;
+    assert_int_equal(collection_find(kit.engine, "docs", &c, NULL), OK);
+    struct snapshot *live = collection_live(c);
+    const struct learn_form form = {.reads = ENCODER_READS_TEXT};
+    assert_int_equal(
+        learn_collect(&data, kit.engine, c, &form, &options, &resume, &fault),
+        OK);
+    assert_true(n_train > 4);
+    assert_int_equal(data.n_examples, n_train);
+    assert_int_equal(
+        learn_mine(&mined, &data, c, live, &options, INT64_MAX, NULL), OK);
+    for (size_t i = 0; i < n_train; i++) {
+        const struct batch_example *e = &data.examples[i];
+        int topic = 0;
+        assert_int_equal(sscanf(e->anchor.input.text, "alpha%d", &topic), 1);
+        snprintf(text, sizeof text, "alpha%d beta%d zeta%d eta%d", topic, topic,
+            topic, topic);
+        assert_false(has_negative(e, text));
+        snprintf(
+            text, sizeof text, "alpha%d iota%d kappa%d", topic, topic, topic);
+        n_near += has_negative(e, text);
+    }
+    assert_true(n_near > 0);
+    assert_true(mined.refused.known >= n_train);
+    learn_data_release(&data);
+    snapshot_unref(live);
+    collection_unref(c);
+    engine_kit_close(&kit);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_choice),
         cmocka_unit_test(over_a_collection),
+        cmocka_unit_test(earlier_pairs_are_known),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
