@@ -1,5 +1,6 @@
 #include "engine/learn_bank.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -46,6 +47,51 @@ note_examples(struct row *rows, size_t n_rows, const struct learn_data *data)
     leave_out(rows, n_rows, &data->judge);
 }
 
+/* A row by its vector: equal content has equal vectors. */
+struct twin {
+    uint64_t vector;
+    uint32_t row;
+};
+
+static int
+compare_twins(const void *a, const void *b)
+{
+    const struct twin *x = a, *y = b;
+    if (x->vector != y->vector)
+        return x->vector < y->vector ? -1 : 1;
+    return (x->row > y->row) - (x->row < y->row);
+}
+
+/* An item that holds what an example's side holds gets its key, so that it is
+   masked where the side is. */
+static enum err
+name_twins(struct learn_bank *bank, size_t D, const bool *named)
+{
+    size_t n = bank->train.n;
+    struct twin *twins = mem_alloc(n + 1, sizeof *twins);
+
+    if (twins == NULL)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < n; i++)
+        twins[i] = (struct twin){.row = (uint32_t)i,
+            .vector = hash_bytes(
+                bank->train.vectors + i * D, D * sizeof(float), SEED_ROW)};
+    qsort(twins, n, sizeof *twins, compare_twins);
+    for (size_t i = 0, end; i < n; i = end) {
+        uint64_t key = 0;
+        for (end = i; end < n && twins[end].vector == twins[i].vector; end++) {
+            if (key == 0 && named[twins[end].row])
+                key = bank->keys[twins[end].row];
+        }
+        for (size_t j = i; j < end && key != 0; j++) {
+            if (!named[twins[j].row])
+                bank->keys[twins[j].row] = key;
+        }
+    }
+    mem_free(twins);
+    return OK;
+}
+
 /* Copy the vectors of the map's items, at most max rows. */
 static enum err
 fill(struct learn_bank *out, const struct item_map *map, const struct row *rows,
@@ -68,8 +114,11 @@ fill(struct learn_bank *out, const struct item_map *map, const struct row *rows,
     out->train.vectors =
         mem_alloc_aligned((n_named + take) * D + 1, sizeof(float));
     out->keys = mem_alloc(n_named + take + 1, sizeof *out->keys);
-    if (out->train.vectors == NULL || out->keys == NULL)
+    bool *is_named = mem_alloc(n_named + take + 1, sizeof *is_named);
+    if (out->train.vectors == NULL || out->keys == NULL || is_named == NULL) {
+        mem_free(is_named);
         return ERR_NOMEM;
+    }
     rng_seed_stream(&rng, seed, 5);
     for (size_t i = 0; i < map->n && map->items[i] <= items_upto; i++) {
         uint32_t ord = map->ords[i];
@@ -82,12 +131,15 @@ fill(struct learn_bank *out, const struct item_map *map, const struct row *rows,
         take -= !named;
         if (ann_get(live->index->ann, ord, out->train.vectors + n * D) != OK)
             continue; /* deleted this moment */
+        is_named[n] = named;
         out->keys[n++] = named ? rows[ord].key
                                : hash_u64((uint64_t)map->items[i] ^ SEED_ROW);
     }
     out->train.keys = out->keys;
     out->train.n = n;
-    return OK;
+    enum err err = name_twins(out, D, is_named);
+    mem_free(is_named);
+    return err;
 }
 
 enum err

@@ -4,7 +4,9 @@
  *
  * It is a copy: training refreshes its rows as it encodes their items, and
  * what it holds at the end is thrown away; the vectors of the new generation
- * are made by re-embedding. Items that tune or judge are not in it.
+ * are made by re-embedding. Items that tune or judge are not in it. Rows have
+ * the keys of the examples' sides, also those of items that hold the same
+ * (their vectors are equal); every other one has a key of its own.
  */
 #ifndef ENGINE_LEARN_BANK_H
 #define ENGINE_LEARN_BANK_H
