@@ -7,6 +7,7 @@
  */
 #include "engine/learn_data.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,14 @@
 #include "store/pairs.h"
 
 #define PAGE 1000
+
+static _Atomic size_t picture_room = LEARN_PICTURE_BYTES_MAX;
+
+size_t
+learn_picture_room(size_t bytes)
+{
+    return atomic_exchange(&picture_room, bytes);
+}
 
 /* One pair as read; what its items hold comes later. */
 struct raw {
@@ -284,7 +293,7 @@ read_negatives(struct engine *engine, struct collection *c,
     if (json_parse(json, strlen(json), 1 << 24, &root, NULL) != OK)
         return OK;
     enum err err = OK;
-    size_t n = 0;
+    size_t n = 0, bytes = learn_picture_bytes(&data->form);
     for (size_t i = 0;
          i < json_count(root) && n < BATCH_NEGATIVES_MAX && err == OK; i++) {
         const struct json *one = json_item(root, i);
@@ -302,6 +311,11 @@ read_negatives(struct engine *engine, struct collection *c,
         } else if (json_get_str(one, "", "id", JSON_REQUIRED, &s, &len, NULL) ==
                        OK &&
                    roster_find(c->roster, s, &entry)) {
+            if (data->negative_bytes + bytes > picture_room / 2) {
+                data->n_left_out++;
+                continue;
+            }
+            data->negative_bytes += bytes;
             err = learn_inputs(
                 engine, c, &data->form, &entry.item, 1, &data->arena, &input);
         }
@@ -401,9 +415,43 @@ static size_t
 pairs_max(const struct learn_data *data)
 {
     size_t bytes = learn_picture_bytes(&data->form);
-    return bytes == 0
-               ? LEARN_EXAMPLES_MAX
-               : MIN(LEARN_EXAMPLES_MAX, LEARN_PICTURE_BYTES_MAX / (2 * bytes));
+    return bytes == 0 ? LEARN_EXAMPLES_MAX
+                      : MIN(LEARN_EXAMPLES_MAX, picture_room / (2 * bytes));
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+    const struct raw *x = a, *y = b;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+/* By anchor, in an order that is random but fixed. */
+static int
+compare_by_anchor(const void *a, const void *b)
+{
+    const struct raw *x = a, *y = b;
+    uint64_t of_x = hash_u64((uint64_t)x->anchor_item);
+    uint64_t of_y = hash_u64((uint64_t)y->anchor_item);
+    if (of_x != of_y)
+        return of_x < of_y ? -1 : 1;
+    return compare_ids(a, b);
+}
+
+/* Of pairs that judge, whose pictures do not all fit into memory, always the
+   same anchors with all that belongs to them. */
+static void
+thin_out(const struct learn_data *data, struct raws *raws)
+{
+    size_t max = pairs_max(data) / 2, n = max;
+
+    if (raws->n <= max)
+        return;
+    qsort(raws->rows, raws->n, sizeof *raws->rows, compare_by_anchor);
+    while (n > 0 && raws->rows[n].anchor_item == raws->rows[n - 1].anchor_item)
+        n--;
+    raws->n = n = n > 0 ? n : max; /* one anchor has more than fit */
+    qsort(raws->rows, n, sizeof *raws->rows, compare_ids);
 }
 
 /* New pairs, and an equal share of earlier ones at random before them; all of
@@ -607,6 +655,10 @@ collect_pairs(struct engine *engine, struct collection *c,
         err = note_known(data, train);
     if (err == OK && train_on)
         err = choose_pairs(data, train, options);
+    if (err == OK && data->form.reads == ENCODER_READS_IMAGE) {
+        thin_out(data, tune);
+        thin_out(data, judge);
+    }
     if (err == OK)
         err = resolve(engine, c, data, options->label, all, ARRAY_LEN(all));
     if (err == OK)

@@ -90,7 +90,9 @@ struct learn_data {
     struct learn_ords *ords; /* [n_examples] */
     size_t n_examples;
     size_t n_new, n_replayed; /* pairs of the train split */
-    size_t n_left_out;        /* examples that did not fit into memory */
+    size_t n_left_out;        /* examples, and given negatives, that did not
+                                 fit into memory */
+    size_t negative_bytes;    /* pixels of given negatives */
     size_t n_absent;          /* without text or picture */
     struct learn_contradiction contradictory[LEARN_CONTRADICTIONS];
     size_t n_contradictory;    /* in all */
@@ -104,6 +106,11 @@ struct learn_data {
     int64_t pairs_upto; /* highest pair id that was looked at */
     int64_t pairs_seen; /* of the last promoted round */
 };
+
+/* Of pictures at most so many bytes for the train split
+   (LEARN_PICTURE_BYTES_MAX), and half of it each for its given negatives, for
+   tune and for judge. Sets it and returns what it was: for tests. */
+size_t learn_picture_room(size_t bytes);
 
 /* What an interrupted round must find as it was. All zero: a new round. */
 struct learn_resume {

@@ -157,8 +157,8 @@ learn_pictures(struct engine *engine, struct collection *c,
     const struct learn_form *form, const int64_t *items, size_t n,
     struct arena *arena, struct encoder_input *out)
 {
-    uint8_t *pixels = arena_alloc(arena, n + 1, learn_picture_bytes(form));
-    struct image *images = arena_calloc(arena, n + 1, sizeof *images);
+    uint8_t *pixels = arena_alloc(arena, n, learn_picture_bytes(form));
+    struct image *images = arena_calloc(arena, n, sizeof *images);
     enum err err = pixels == NULL || images == NULL
                        ? ERR_NOMEM
                        : pictures_load(c, items, n, form->side, form->channels,

@@ -23,7 +23,9 @@
 #include "base/clock.h"
 #include "base/fsio.h"
 #include "base/json.h"
+#include "engine/internal.h"
 #include "engine/learn_checkpoint.h"
+#include "engine/learn_data.h"
 #include "tests/support/engine_kit.h"
 #include "tests/support/image_kit.h"
 
@@ -320,6 +322,78 @@ rounds_over_pictures(void **state)
     engine_kit_close(&kit);
 }
 
+/* Room for so many pictures a split: fewer examples, questions and given
+   negatives, the same ones each time, and no anchor without all of its own. */
+static void
+pictures_that_do_not_fit(void **state)
+{
+    const size_t picture = (size_t)28 * 28 * 3;
+    struct engine_kit kit;
+    struct collection *c;
+    struct learn_options options = {.replay = 1};
+    struct learn_resume resume = {
+        .known = true, .pretext = LEARN_PAIRS, .pairs_upto = INT64_MAX};
+    struct learn_form form;
+    struct learn_data all, few, again;
+    struct fault fault = {.err = OK};
+    (void)state;
+    engine_kit_open(&kit);
+    fill_pictures(&kit);
+    for (int i = 0; i < PICTURES; i++) {
+        char ids[4][16];
+        struct engine_outcome o;
+        for (int k = 0; k < 4; k++) /* two pairs an anchor */
+            snprintf(
+                ids[k], 16, "i%d", k == 0 ? i / 2 * 2 : (i + 7 * k) % PICTURES);
+        struct engine_side wrong[2] = {{.id = ids[2]}, {.id = ids[3]}};
+        struct engine_pair p = {.anchor = {.id = ids[0]},
+            .positive = {.id = ids[1]},
+            .negatives = wrong,
+            .n_negatives = 2,
+            .weight = 1};
+        assert_int_equal(
+            engine_pairs_add(kit.engine, "docs", &p, 1, &o, &fault), OK);
+    }
+    assert_int_equal(collection_find(kit.engine, "docs", &c, NULL), OK);
+    struct snapshot *live = collection_live(c);
+    learn_form_of(encoder_ref_get(live->encoder), &form);
+    assert_int_equal(
+        learn_collect(&all, kit.engine, c, &form, &options, &resume, &fault),
+        OK);
+    size_t room = learn_picture_room(2 * 10 * picture);
+    assert_int_equal(
+        learn_collect(&few, kit.engine, c, &form, &options, &resume, &fault),
+        OK);
+    assert_int_equal(
+        learn_collect(&again, kit.engine, c, &form, &options, &resume, &fault),
+        OK);
+    (void)learn_picture_room(room);
+    assert_true(all.judge.n > 2 && all.n_left_out == 0);
+    assert_in_range(few.n_examples, 1, 10);
+    assert_in_range(few.judge.n, 1, 5);
+    assert_true(few.judge.n < all.judge.n);
+    assert_true(few.n_left_out > 0);
+    assert_in_range(few.negative_bytes, 1, 10 * picture);
+    assert_int_equal(again.judge.n, few.judge.n);
+    for (size_t i = 0; i < few.judge.n; i++) {
+        const struct judge_question *q = &few.judge.questions[i];
+        const struct judge_question *same = NULL;
+        assert_int_equal(again.judge.questions[i].skip, q->skip);
+        for (size_t j = 0; j < all.judge.n && same == NULL; j++) {
+            if (all.judge.questions[j].skip == q->skip)
+                same = &all.judge.questions[j];
+        }
+        assert_non_null(same);
+        assert_int_equal(same->n_relevant, q->n_relevant);
+    }
+    learn_data_release(&all);
+    learn_data_release(&few);
+    learn_data_release(&again);
+    snapshot_unref(live);
+    collection_unref(c);
+    engine_kit_close(&kit);
+}
+
 /* When everything is a positive of everything, one point is the best that an
    encoder can do. */
 static void
@@ -522,6 +596,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rounds_over_pairs_of_texts),
         cmocka_unit_test(rounds_over_pictures),
+        cmocka_unit_test(pictures_that_do_not_fit),
         cmocka_unit_test(a_collapse_is_refused),
         cmocka_unit_test(a_stop_changes_no_bit),
         cmocka_unit_test(a_damaged_checkpoint_is_not_used),
