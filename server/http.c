@@ -486,6 +486,8 @@ request_body(struct request *req, const char *bytes, size_t *n)
         return MHD_YES;
     }
     buf_release(&req->body);
+    if (!req->intake) /* its own accounts are the worker's */
+        http_unreserve(req, req->reserved_bytes);
     req->discarded += taken;
     if (req->discarded > DISCARD_BYTES_MAX) {
         int status = req->reply.status ? req->reply.status : 413;

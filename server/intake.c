@@ -37,6 +37,7 @@ struct intake {
     uint64_t n_lines; /* reported */
     uint64_t n_refused;
     bool errors_only;
+    bool no_room;  /* why the present line is skipped, rather than its length */
     bool finished; /* the reply is made */
 
     /* gate->lock */
@@ -246,6 +247,12 @@ give_line(
     enum err err;
     intake->n_given++;
     intake->line_of[intake->n_given % LINE_MAP] = line->line_no;
+    if (line->too_long && intake->no_room) {
+        intake->no_room = false;
+        (void)fault_set(&why, ERR_BUSY, "",
+            "the memory for bodies is used up; send the line again");
+        return engine_bulk_refused(intake->bulk, NULL, &why, fault);
+    }
     if (line->too_long) {
         (void)fault_set(&why, ERR_TOO_LARGE, "",
             "the line is longer than the limit of %zu bytes",
@@ -335,7 +342,7 @@ make_reply(struct intake *intake, enum err err, struct fault *fault)
 /*
  * A line that is not complete grows in the splitter. Beyond a small size it
  * must be paid from the memory for bodies; where that is used up the line is
- * given up, like one over the limit.
+ * given up: for now, or for good when it is more than there ever is.
  */
 static void
 account_line(struct intake *intake)
@@ -344,8 +351,11 @@ account_line(struct intake *intake)
     size_t held = intake->lines.pending.len - intake->lines.at;
     size_t due = held > LINE_FREE_BYTES ? held : 0;
     if (due > req->reserved_bytes) {
-        if (!http_reserve(req, due - req->reserved_bytes))
+        if (!http_reserve(req, due - req->reserved_bytes)) {
             ndjson_skip_line(&intake->lines);
+            intake->no_room =
+                due <= (size_t)req->daemon->config.body_memory_bytes;
+        }
     } else if (due < req->reserved_bytes) {
         http_unreserve(req, req->reserved_bytes - due);
     }

@@ -7,6 +7,7 @@
  *   small limits. Pictures are made by image_kit; its hostile set is sent by
  *   each of the ways.
  */
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,12 +15,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/alloc.h"
 #include "base/base64.h"
 #include "base/buf.h"
+#include "base/clock.h"
 #include "image/decode.h"
 #include "tests/support/http_kit.h"
 #include "tests/support/image_kit.h"
@@ -751,11 +755,110 @@ test_export(void **state)
     kit_reply_free(&two);
 }
 
+/* A body that stays unfinished; the connection, to be closed. */
+static int
+hold_memory(const struct kit_daemon *daemon, size_t n)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET};
+    struct buf text;
+    to.sin_port = htons((uint16_t)daemon->port);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(
+        connect(fd, (const struct sockaddr *)(const void *)&to, sizeof(to)), 0);
+    buf_init(&text, 1u << 24);
+    buf_printf(&text,
+        "POST " P "/search HTTP/1.1\r\nHost: localhost\r\n"
+        "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+        n + 1);
+    for (size_t i = 0; i < n; i++)
+        buf_add_char(&text, ' ');
+    for (size_t at = 0; at < text.len;) {
+        ssize_t sent = send(fd, text.data + at, text.len - at, MSG_NOSIGNAL);
+        assert_true(sent > 0);
+        at += (size_t)sent;
+    }
+    buf_release(&text);
+    return fd;
+}
+
+/* Wait until the metrics say so. */
+static void
+expect_held(const struct kit_daemon *daemon, const char *line)
+{
+    bool there = false;
+    for (int i = 0; !there && i < 1000; i++) {
+        struct kit_reply reply = kit_get(daemon, "/metrics");
+        there = strstr(reply.body, line) != NULL;
+        kit_reply_free(&reply);
+        clock_sleep_ms(10);
+    }
+    assert_true(there);
+}
+
+/* Where the memory for bodies is used up, pictures do not go out and long lines
+   do not come in, for now: 503, not 413. */
+static void
+test_no_room(void **state)
+{
+    (void)state;
+    struct buf fine = picture(JPEG, 40, 61), line;
+    while (fine.len < 3900)
+        buf_add_char(&fine, 0);
+    buf_init(&line, 1u << 24);
+    buf_add_str(&line, "{\"id\":\"long\",\"title\":\"");
+    for (size_t i = 0; i < 200000; i++)
+        buf_add_char(&line, 'a');
+    buf_add_str(&line, "\"}\n{\"id\":\"short\",\"title\":\"b\"}\n");
+    assert_int_equal(
+        send_status(&small, "PUT", P "/items/c/image", types[JPEG], &fine),
+        201);
+    const struct kit_call call = {.method = "POST",
+        .path = P "/items",
+        .type = "application/x-ndjson",
+        .body = line.data,
+        .body_len = line.len};
+    expect_held(&small, "kindred_http_body_bytes 0\n");
+    /* a body that is refused halfway gives back what it had */
+    int fd = hold_memory(&small, 100000);
+    expect_held(&small, "kindred_http_body_bytes 100000\n");
+    int refused = hold_memory(&small, 262144 - 2000);
+    clock_sleep_ms(300);
+    expect_held(&small, "kindred_http_body_bytes 100000\n");
+    (void)close(refused);
+    (void)close(fd);
+    expect_held(&small, "kindred_http_body_bytes 0\n");
+    fd = hold_memory(&small, 262144 - 2000);
+    expect_held(&small, "kindred_http_body_bytes 260144\n");
+    struct kit_reply reply = kit_get(&small, P "/items/c/image");
+    assert_int_equal(reply.status, 503);
+    kit_reply_free(&reply);
+    reply = kit_do(&small, &call);
+    (void)close(fd);
+    assert_int_equal(reply.status, 200);
+    if (!strstr(reply.body, "\"status\":503"))
+        print_error("%.600s\n", reply.body);
+    assert_non_null(strstr(reply.body, "\"status\":503"));
+    assert_null(strstr(reply.body, "\"status\":413"));
+    assert_non_null(strstr(reply.body, "\"lines\":2,\"refused\":1"));
+    kit_reply_free(&reply);
+    expect_held(&small, "kindred_http_body_bytes 0\n");
+    reply = kit_get(&small, P "/items/c/image");
+    assert_int_equal(reply.status, 200);
+    kit_reply_free(&reply);
+    reply = kit_do(&small, &call);
+    assert_non_null(strstr(reply.body, "\"lines\":2,\"refused\":0"));
+    kit_reply_free(&reply);
+    buf_release(&fine);
+    buf_release(&line);
+}
+
 static bool
 start_all(void)
 {
-    static const char *const limits[] = {
-        "--image-bytes-max", "4000", "--image-pixels-max", "2000", NULL};
+    static const char *const limits[] = {"--image-bytes-max", "4000",
+        "--image-pixels-max", "2000", "--body-memory-bytes", "262144", NULL};
     if (!kit_start(&daemon_, NULL) || !kit_start(&small, limits))
         return false;
     struct kit_reply reply = kit_send(&daemon_, "PUT", P,
@@ -782,6 +885,7 @@ main(void)
         cmocka_unit_test(test_views),
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_no_room),
         cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_train_options),
         cmocka_unit_test(test_collections),
