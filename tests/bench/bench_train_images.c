@@ -396,6 +396,29 @@ encode(const struct encoder *e, const struct set *set, size_t n)
     return out;
 }
 
+/* Both less the mean of the first, unit rows again: what a mean in common
+   hides from the cosine. */
+static void
+centre(float *x, size_t n, float *y, size_t n_y, size_t D)
+{
+    double *mean = mem_calloc(D, sizeof *mean);
+    if (mean == NULL)
+        die("out of memory");
+    for (size_t i = 0; i < n * D; i++)
+        mean[i % D] += (double)x[i] / (double)n;
+    for (size_t r = 0; r < n + n_y; r++) {
+        float *row = r < n ? x + r * D : y + (r - n) * D;
+        double norm = 0;
+        for (size_t d = 0; d < D; d++) {
+            row[d] -= (float)mean[d];
+            norm += (double)row[d] * (double)row[d];
+        }
+        for (size_t d = 0; d < D && norm > 0; d++)
+            row[d] /= (float)sqrt(norm);
+    }
+    mem_free(mean);
+}
+
 static struct figures
 judge_encoder(const struct bench *bench, const char *what,
     const struct encoder *e, const struct set *a, const struct set *b)
@@ -406,6 +429,8 @@ judge_encoder(const struct bench *bench, const char *what,
     float *y = encode(e, b, b->p.n);
     struct figures f = judge(bench, what, x, a, y, b, encoder_dims(e));
     printf("%-16s encoded %.0f images/s\n", "", a->p.n / s);
+    centre(x, a->p.n, y, b->p.n, encoder_dims(e));
+    (void)judge(bench, "  centred", x, a, y, b, encoder_dims(e));
     mem_free(x);
     mem_free(y);
     return f;
