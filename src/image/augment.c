@@ -39,12 +39,6 @@ augment_options_default(struct augment_options *options, uint32_t channels)
     }
 }
 
-void
-augment_options_for_side(struct augment_options *options, uint32_t side)
-{
-    options->blur = side >= AUGMENT_BLUR_SIDE_MIN ? 0.5F : 0.0F;
-}
-
 size_t
 augment_workspace_floats(uint32_t side, uint32_t channels)
 {

@@ -33,14 +33,11 @@ struct augment_options {
 /*
  * Where a search may start: SimCLR's strengths for colour (crop 0.2..1, flip
  * 1/2, jitter 0.8 with 0.4 0.4 0.4 0.1, grey 0.2), milder ones for grey (crop
- * 0.3..1, brightness and contrast 0.4); channels 1 or 3. No blur, which small
- * pictures do not gain from; augment_options_for_side sets it to 1/2 from
- * AUGMENT_BLUR_SIDE_MIN pixels on.
+ * 0.3..1, brightness and contrast 0.4); channels 1 or 3. No blur:
+ * small pictures do not gain from it (Chen et al. 2020, app. B.9).
  */
-#define AUGMENT_BLUR_SIDE_MIN 96
 void augment_options_default(
     struct augment_options *options, uint32_t channels);
-void augment_options_for_side(struct augment_options *options, uint32_t side);
 
 /* Floats of scratch for pictures of side x side x channels. */
 size_t augment_workspace_floats(uint32_t side, uint32_t channels);

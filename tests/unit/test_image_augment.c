@@ -550,10 +550,6 @@ test_defaults(void **state)
     assert_true(grey.saturation == 0.0F && grey.hue == 0.0F);
     assert_true(colour.hue > 0.0F && colour.grey > 0.0F);
     assert_true(colour.blur == 0.0F);
-    augment_options_for_side(&colour, AUGMENT_BLUR_SIDE_MIN);
-    assert_true(colour.blur == 0.5F);
-    augment_options_for_side(&colour, AUGMENT_BLUR_SIDE_MIN - 1);
-    assert_true(colour.blur == 0.0F);
 }
 
 int
