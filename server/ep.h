@@ -36,4 +36,9 @@ ep_fn ep_train, ep_generations_list, ep_generation_get, ep_weights, ep_promote,
 /* ep_admin.c */
 ep_fn ep_export, ep_import, ep_backup_start, ep_backups_list, ep_backup_get;
 
+/* ep_items.c: the answer to one write of an item: 201 or 200, its ETag. */
+struct engine_outcome;
+void ep_written(
+    struct request *req, const struct engine_outcome *outcome, const char *id);
+
 #endif

@@ -44,15 +44,6 @@ read_picture(
     return OK;
 }
 
-static void
-write_one(
-    struct request *req, const struct engine_outcome *outcome, const char *id)
-{
-    bool created = outcome->status == ENGINE_CREATED;
-    codec_write_written(reply_json(req, created ? 201 : 200), outcome, id);
-    reply_header_f(req, "ETag", "\"%lld\"", (long long)outcome->version);
-}
-
 void
 ep_image_put(struct request *req)
 {
@@ -76,7 +67,7 @@ ep_image_put(struct request *req)
     if (err != OK)
         refuse(req, &fault);
     else
-        write_one(req, &outcome, id);
+        ep_written(req, &outcome, id);
 }
 
 void
@@ -136,7 +127,7 @@ ep_image_delete(struct request *req)
     if (err != OK)
         problem_reply(req, &fault);
     else
-        write_one(req, &outcome, id);
+        ep_written(req, &outcome, id);
 }
 
 /* ---- views --------------------------------------------------------------- */

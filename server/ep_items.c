@@ -15,8 +15,8 @@ check_wait(const struct request *req, struct fault *fault)
     return err == OK ? args_wait(req, fault) : err;
 }
 
-static void
-write_one(
+void
+ep_written(
     struct request *req, const struct engine_outcome *outcome, const char *id)
 {
     bool created = outcome->status == ENGINE_CREATED;
@@ -45,7 +45,7 @@ ep_item_put(struct request *req)
     if (err != OK)
         problem_reply(req, &fault);
     else
-        write_one(req, &outcome, id);
+        ep_written(req, &outcome, id);
 }
 
 void
@@ -94,7 +94,7 @@ ep_item_patch(struct request *req)
     if (err != OK)
         problem_reply(req, &fault);
     else
-        write_one(req, &outcome, id);
+        ep_written(req, &outcome, id);
 }
 
 void

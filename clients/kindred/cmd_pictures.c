@@ -12,7 +12,6 @@
 #include "settings.h"
 #include "term.h"
 
-#define PAGE 1000
 /* Until the service has said its own. */
 #define LINE_MAX_GUESS ((size_t)2 << 20)
 
@@ -148,60 +147,27 @@ collection_ready(
     return EXIT_DONE;
 }
 
+static void
+known_take(void *arg, json_t *item)
+{
+    const json_t *image = json_object_get(item, "image");
+    const char *id = json_string_value(json_object_get(item, "id"));
+    const char *hash = json_string_value(json_object_get(image, "sha256"));
+    char text[128];
+    snprintf(text, sizeof(text), "%lld %s",
+        (long long)json_integer_value(json_object_get(image, "bytes")),
+        hash != NULL ? hash : "");
+    if (id != NULL)
+        json_object_set_new(arg, id, json_string(text));
+}
+
 /* Which bytes the service has, id by id. */
 static int
 known_read(struct cli *cli, struct pictures *pictures)
 {
-    struct buf path;
-    char *cursor = NULL;
-    int rc = EXIT_DONE;
-    struct progress progress;
-    size_t n = 0;
-    buf_init(&path, 1 << 16);
     pictures->known = json_object();
-    progress_start(&progress, "comparing");
-    do {
-        json_t *page = NULL;
-        size_t i;
-        const json_t *item;
-        path_collection(&path, cli->global.collection, "/items");
-        buf_printf(&path, "?limit=%d", PAGE);
-        if (cursor != NULL) {
-            buf_add_str(&path, "&cursor=");
-            path_add_segment(&path, cursor);
-        }
-        rc = http_json(cli->http, "GET", path.data, NULL, &page, NULL);
-        mem_free(cursor);
-        cursor = NULL;
-        if (rc != EXIT_DONE)
-            break;
-        json_array_foreach(json_object_get(page, "items"), i, item)
-        {
-            const json_t *image = json_object_get(item, "image");
-            const char *id = json_string_value(json_object_get(item, "id"));
-            const char *hash =
-                json_string_value(json_object_get(image, "sha256"));
-            char text[128];
-            snprintf(text, sizeof(text), "%lld %s",
-                (long long)json_integer_value(json_object_get(image, "bytes")),
-                hash != NULL ? hash : "");
-            if (id != NULL)
-                json_object_set_new(pictures->known, id, json_string(text));
-            n++;
-        }
-        const char *next =
-            json_string_value(json_object_get(page, "next_cursor"));
-        if (next != NULL)
-            cursor = must_strdup(next);
-        json_decref(page);
-        char tail[64];
-        snprintf(tail, sizeof(tail), "%zu items", n);
-        progress_show(&progress, -1.0, tail, false);
-    } while (cursor != NULL);
-    progress_clear();
-    mem_free(cursor);
-    buf_release(&path);
-    return rc;
+    return http_pages(cli->http, cli->global.collection, "items", "comparing",
+        known_take, pictures->known);
 }
 
 /* One picture by itself: what is known of the item beside it stays. */

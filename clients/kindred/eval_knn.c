@@ -18,7 +18,6 @@
 #include "term.h"
 
 #define KNN_BATCH 32
-#define KNN_PAGE 1000
 
 struct knn {
     struct eval *eval;
@@ -30,6 +29,7 @@ struct knn {
     double *right;      /* [queries] */
     double *right_1;
     size_t n_skipped; /* without the field */
+    struct buf text;  /* of the label being read */
 };
 
 /* A scalar as a label; false for null, arrays, objects. */
@@ -50,8 +50,10 @@ label_text(const json_t *value, struct buf *out)
 }
 
 static void
-item_take(struct knn *knn, const json_t *item, struct buf *text)
+item_take(void *arg, json_t *item)
 {
+    struct knn *knn = arg;
+    struct buf *text = &knn->text;
     const char *id = json_string_value(json_object_get(item, "id"));
     const json_t *metadata = json_object_get(item, "metadata");
     const json_t *label = json_object_get(metadata, knn->eval->opts->label);
@@ -75,53 +77,6 @@ item_take(struct knn *knn, const json_t *item, struct buf *text)
     if (is_query && (limit == ARGS_INT_UNSET ||
                         (long long)json_array_size(knn->ids) < limit))
         json_array_append(knn->ids, json_object_get(item, "id"));
-}
-
-static int
-items_take(struct knn *knn)
-{
-    struct eval *eval = knn->eval;
-    struct buf text;
-    struct progress progress;
-    char *cursor = NULL;
-    size_t n = 0;
-    int rc = EXIT_DONE;
-    buf_init(&text, 1 << 20);
-    progress_start(&progress, "labels");
-    do {
-        json_t *page = NULL;
-        size_t i;
-        const json_t *item;
-        path_collection(&eval->path, eval->name, "/items");
-        buf_printf(&eval->path, "?limit=%d", KNN_PAGE);
-        if (cursor != NULL) {
-            buf_add_str(&eval->path, "&cursor=");
-            path_add_segment(&eval->path, cursor);
-        }
-        rc = http_json(
-            eval->cli->http, "GET", eval->path.data, NULL, &page, NULL);
-        mem_free(cursor);
-        cursor = NULL;
-        if (rc != EXIT_DONE)
-            break;
-        json_array_foreach(json_object_get(page, "items"), i, item)
-        {
-            item_take(knn, item, &text);
-            n++;
-        }
-        const char *next =
-            json_string_value(json_object_get(page, "next_cursor"));
-        if (next != NULL)
-            cursor = must_strdup(next);
-        json_decref(page);
-        char tail[64];
-        snprintf(tail, sizeof(tail), "%zu items", n);
-        progress_show(&progress, -1.0, tail, false);
-    } while (cursor != NULL);
-    progress_clear();
-    mem_free(cursor);
-    buf_release(&text);
-    return rc;
 }
 
 /* The vote of one query's neighbours. */
@@ -274,7 +229,10 @@ eval_knn(struct eval *eval, const char *collection)
     knn.labels = json_object();
     knn.label_of = json_object();
     knn.ids = json_array();
-    int rc = items_take(&knn);
+    buf_init(&knn.text, 1 << 20);
+    int rc = http_pages(
+        eval->cli->http, eval->name, "items", "labels", item_take, &knn);
+    buf_release(&knn.text);
     if (rc == EXIT_DONE)
         rc = figures_make(&knn);
     json_decref(knn.labels);

@@ -239,51 +239,27 @@ out:
 
 /* ---- the collection's own judged pairs ----------------------------------- */
 
-/* Every judged pair with a text as anchor and an item as positive, page by
-   page; split once at intake, so the list is the same before and after a
-   round. */
+/* A judged pair with a text as anchor and an item as positive. */
+static void
+judged_take(void *arg, json_t *pair)
+{
+    const char *split = json_string_value(json_object_get(pair, "split"));
+    const json_t *anchor = json_object_get(pair, "anchor");
+    const json_t *positive = json_object_get(pair, "positive");
+    if (split != NULL && strcmp(split, "judge") == 0 &&
+        json_is_string(json_object_get(anchor, "text")) &&
+        json_is_string(json_object_get(positive, "id")) &&
+        !json_is_string(json_object_get(pair, "aside")))
+        json_array_append(arg, pair);
+}
+
+/* All of them; split once at intake, so the list is the same before and after
+   a round. */
 static int
 judged_read(struct eval *eval, json_t *pairs)
 {
-    struct buf path;
-    char *cursor = NULL;
-    int rc = EXIT_DONE;
-    buf_init(&path, 1 << 16);
-    do {
-        json_t *page = NULL;
-        size_t i;
-        json_t *pair;
-        path_collection(&path, eval->name, "/pairs?limit=1000");
-        if (cursor != NULL) {
-            buf_add_str(&path, "&cursor=");
-            path_add_segment(&path, cursor);
-        }
-        rc = http_json(eval->cli->http, "GET", path.data, NULL, &page, NULL);
-        mem_free(cursor);
-        cursor = NULL;
-        if (rc != EXIT_DONE)
-            break;
-        json_array_foreach(json_object_get(page, "pairs"), i, pair)
-        {
-            const char *split =
-                json_string_value(json_object_get(pair, "split"));
-            const json_t *anchor = json_object_get(pair, "anchor");
-            const json_t *positive = json_object_get(pair, "positive");
-            if (split != NULL && strcmp(split, "judge") == 0 &&
-                json_is_string(json_object_get(anchor, "text")) &&
-                json_is_string(json_object_get(positive, "id")) &&
-                !json_is_string(json_object_get(pair, "aside")))
-                json_array_append(pairs, pair);
-        }
-        const char *next =
-            json_string_value(json_object_get(page, "next_cursor"));
-        if (next != NULL)
-            cursor = must_strdup(next);
-        json_decref(page);
-    } while (cursor != NULL);
-    mem_free(cursor);
-    buf_release(&path);
-    return rc;
+    return http_pages(
+        eval->cli->http, eval->name, "pairs", NULL, judged_take, pairs);
 }
 
 /* A text without tabs and newlines, for a TSV. */

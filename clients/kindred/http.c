@@ -10,6 +10,7 @@
 #include "cli.h"
 #include "term.h"
 
+#define PAGE 1000 /* the most that the service gives at once */
 #define CONNECT_TIMEOUT_MS 10000L
 #define USER_AGENT "kindred/" KINDRED_VERSION
 
@@ -446,6 +447,56 @@ http_json(struct http *http, const char *method, const char *path,
 out:
     free(text);
     answer_release(&answer);
+    return rc;
+}
+
+int
+http_pages(struct http *http, const char *collection, const char *member,
+    const char *label, http_element_fn *fn, void *arg)
+{
+    struct buf path;
+    struct progress progress;
+    char *cursor = NULL;
+    size_t n = 0;
+    int rc = EXIT_DONE;
+    buf_init(&path, 1 << 16);
+    if (label != NULL)
+        progress_start(&progress, label);
+    do {
+        json_t *page = NULL;
+        size_t i;
+        json_t *element;
+        path_collection(&path, collection, "/");
+        buf_printf(&path, "%s?limit=%d", member, PAGE);
+        if (cursor != NULL) {
+            buf_add_str(&path, "&cursor=");
+            path_add_segment(&path, cursor);
+        }
+        rc = http_json(http, "GET", path.data, NULL, &page, NULL);
+        mem_free(cursor);
+        cursor = NULL;
+        if (rc != EXIT_DONE)
+            break;
+        json_array_foreach(json_object_get(page, member), i, element)
+        {
+            fn(arg, element);
+            n++;
+        }
+        const char *next =
+            json_string_value(json_object_get(page, "next_cursor"));
+        if (next != NULL)
+            cursor = must_strdup(next);
+        json_decref(page);
+        if (label != NULL) {
+            char tail[64];
+            snprintf(tail, sizeof(tail), "%zu %s", n, member);
+            progress_show(&progress, -1.0, tail, false);
+        }
+    } while (cursor != NULL);
+    if (label != NULL)
+        progress_clear();
+    mem_free(cursor);
+    buf_release(&path);
     return rc;
 }
 

@@ -82,6 +82,16 @@ int http_check(const struct http *http, const struct answer *answer);
 int http_json(struct http *http, const char *method, const char *path,
     const json_t *body, json_t **out, long *status);
 
+/*
+ * http_pages - every element of a collection's list, page by page.
+ *
+ *   member  "items" or "pairs": the last part of the path, and the array
+ *   label   of the progress that is shown; NULL: none
+ */
+typedef void http_element_fn(void *arg, json_t *element);
+int http_pages(struct http *http, const char *collection, const char *member,
+    const char *label, http_element_fn *fn, void *arg);
+
 /* Append s percent-encoded as one path segment. */
 void path_add_segment(struct buf *path, const char *s);
 

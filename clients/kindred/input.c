@@ -1,7 +1,6 @@
 #include "input.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "cli.h"
+#include "folder.h"
 #include "lines.h"
 #include "pictures.h"
 
@@ -46,14 +46,6 @@ struct input {
     struct pictures *pictures; /* then nothing of the above is used */
 };
 
-static bool
-ends_with(const char *s, const char *tail)
-{
-    size_t n = strlen(s);
-    size_t m = strlen(tail);
-    return n >= m && strcmp(s + n - m, tail) == 0;
-}
-
 static void
 file_add(struct input *input, const char *path, enum input_format format,
     const char *id)
@@ -69,59 +61,13 @@ file_add(struct input *input, const char *path, enum input_format format,
     input->n_files = n + 1;
 }
 
-static int
-by_name(const void *a, const void *b)
+/* Of the files below a folder the .txt and .md ones. */
+static void
+document_add(void *arg, const char *path, const char *below, uint64_t bytes)
 {
-    char *const *x = a;
-    char *const *y = b;
-    return strcmp(*x, *y);
-}
-
-/* Add the .txt and .md files below path, in the order of their names. */
-static bool
-folder_add(struct input *input, const char *path, size_t root_len, int depth)
-{
-    if (depth > 64) {
-        complain("%s: folders nested too deep", path);
-        return false;
-    }
-    DIR *dir = opendir(path);
-    if (dir == NULL) {
-        complain("%s: %s", path, strerror(errno));
-        return false;
-    }
-    char **names = NULL;
-    size_t n = 0;
-    const struct dirent *entry;
-    while ((entry = readdir(dir)) != NULL) {
-        if (entry->d_name[0] == '.')
-            continue;
-        names = must_realloc(names, n + 1, sizeof(*names));
-        names[n++] = must_strdup(entry->d_name);
-    }
-    closedir(dir);
-    if (n > 1)
-        qsort(names, n, sizeof(*names), by_name);
-    bool good = true;
-    for (size_t i = 0; i < n; i++) {
-        struct buf full;
-        struct stat st;
-        buf_init(&full, 1 << 16);
-        buf_printf(&full, "%s/%s", path, names[i]);
-        /* lstat: a link that leads up would never end. */
-        if (good && buf_status(&full) == OK && lstat(full.data, &st) == 0) {
-            if (S_ISDIR(st.st_mode))
-                good = folder_add(input, full.data, root_len, depth + 1);
-            else if (S_ISREG(st.st_mode) && (ends_with(names[i], ".txt") ||
-                                                ends_with(names[i], ".md")))
-                file_add(
-                    input, full.data, INPUT_FOLDER, full.data + root_len + 1);
-        }
-        buf_release(&full);
-        mem_free(names[i]);
-    }
-    mem_free(names);
-    return good;
+    (void)bytes;
+    if (ends_with(path, ".txt") || ends_with(path, ".md"))
+        file_add(arg, path, INPUT_FOLDER, below);
 }
 
 /* "3", "name", "a,b", "key=name": append what spec chooses. */
@@ -279,13 +225,8 @@ input_open(const struct input_options *options, char *const *paths, size_t n,
             goto fail;
         } else if (S_ISDIR(st.st_mode)) {
             size_t before = input->n_files;
-            size_t len = strlen(paths[i]);
-            while (len > 1 && paths[i][len - 1] == '/')
-                len--;
-            char *root = must_strdup(paths[i]);
-            root[len] = '\0';
-            bool good = !options->pairs && folder_add(input, root, len, 0);
-            mem_free(root);
+            bool good =
+                !options->pairs && folder_walk(paths[i], document_add, input);
             if (options->pairs)
                 complain("%s: is a folder", paths[i]);
             else if (good && input->n_files == before)

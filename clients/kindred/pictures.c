@@ -1,6 +1,5 @@
 #include "pictures.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,9 +9,9 @@
 #include "base/alloc.h"
 #include "base/base64.h"
 #include "base/hash.h"
+#include "folder.h"
 
 #define HEAD_BYTES 16
-#define FOLDERS_MAX 64
 #define KNOWN_TEXT_MAX (SHA256_HEX + 24)
 
 const char *
@@ -35,14 +34,6 @@ picture_type(const void *head, size_t n)
 
 /* ---- finding ------------------------------------------------------------- */
 
-static bool
-ends_with(const char *s, const char *tail)
-{
-    size_t n = strlen(s);
-    size_t m = strlen(tail);
-    return n >= m && strcmp(s + n - m, tail) == 0;
-}
-
 /* What JSON cannot hold as it is would become another name, and two of them
    the same. */
 static bool
@@ -55,9 +46,9 @@ is_utf8(const char *s)
 
 /* A file that cannot be read is told, and does not stop the walk. */
 static void
-file_look(
-    struct pictures *out, const char *path, const char *id, uint64_t bytes)
+file_look(void *arg, const char *path, const char *id, uint64_t bytes)
 {
+    struct pictures *out = arg;
     unsigned char head[HEAD_BYTES];
     FILE *file = fopen(path, "rb");
     if (file == NULL) {
@@ -88,59 +79,6 @@ file_look(
     out->bytes += bytes;
 }
 
-static int
-by_name(const void *a, const void *b)
-{
-    char *const *x = a;
-    char *const *y = b;
-    return strcmp(*x, *y);
-}
-
-static bool
-folder_look(struct pictures *out, const char *path, size_t root_len, int depth)
-{
-    if (depth > FOLDERS_MAX) {
-        complain("%s: folders nested too deep", path);
-        return false;
-    }
-    DIR *dir = opendir(path);
-    if (dir == NULL) {
-        complain("%s: %s", path, strerror(errno));
-        return false;
-    }
-    char **names = NULL;
-    size_t n = 0;
-    const struct dirent *entry;
-    while ((entry = readdir(dir)) != NULL) {
-        if (entry->d_name[0] == '.')
-            continue;
-        names = must_realloc(names, n + 1, sizeof(*names));
-        names[n++] = must_strdup(entry->d_name);
-    }
-    closedir(dir);
-    if (n > 1)
-        qsort(names, n, sizeof(*names), by_name);
-    bool good = true;
-    for (size_t i = 0; i < n; i++) {
-        struct buf full;
-        struct stat st;
-        buf_init(&full, 1 << 16);
-        buf_printf(&full, "%s/%s", path, names[i]);
-        /* lstat: a link that leads up would never end. */
-        if (good && buf_status(&full) == OK && lstat(full.data, &st) == 0) {
-            if (S_ISDIR(st.st_mode))
-                good = folder_look(out, full.data, root_len, depth + 1);
-            else if (S_ISREG(st.st_mode))
-                file_look(out, full.data, full.data + root_len + 1,
-                    (uint64_t)st.st_size);
-        }
-        buf_release(&full);
-        mem_free(names[i]);
-    }
-    mem_free(names);
-    return good;
-}
-
 bool
 pictures_find(struct pictures *out, char *const *paths, size_t n)
 {
@@ -159,14 +97,7 @@ pictures_find(struct pictures *out, char *const *paths, size_t n)
         }
         if (!S_ISDIR(st.st_mode))
             continue;
-        size_t len = strlen(paths[i]);
-        while (len > 1 && paths[i][len - 1] == '/')
-            len--;
-        char *root = must_strdup(paths[i]);
-        root[len] = '\0';
-        bool good = folder_look(out, root, len, 0);
-        mem_free(root);
-        if (!good)
+        if (!folder_walk(paths[i], file_look, out))
             return false;
     }
     return true;
