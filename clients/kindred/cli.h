@@ -26,7 +26,7 @@ enum exit_code {
     EXIT_USAGE = 2,        /* the command line itself was wrong */
     EXIT_NOT_PROMOTED = 3, /* the judge kept the live generation */
     EXIT_UNREACHABLE = 4,  /* no daemon answered */
-    EXIT_SOME_FAILED = 5,  /* some lines were refused, the rest is stored */
+    EXIT_SOME_FAILED = 5,  /* some was refused or unread, the rest stored */
     EXIT_JOB_FAILED = 6    /* a job ended as failed or cancelled */
 };
 

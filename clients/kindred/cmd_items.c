@@ -57,18 +57,23 @@ report(const struct cli *cli, const char *what, const char *verb,
     double rate =
         counts->seconds > 0.0 ? (double)counts->records / counts->seconds : 0.0;
     if (cli->global.json) {
-        printf("{\"%s\":%llu,\"refused\":%llu,\"bytes\":%llu,\"seconds\":%.3f}"
-               "\n",
+        printf("{\"%s\":%llu,\"refused\":%llu,\"unread\":%llu,"
+               "\"bytes\":%llu,\"seconds\":%.3f}\n",
             what, (unsigned long long)counts->records,
             (unsigned long long)counts->failed,
+            (unsigned long long)counts->unread,
             (unsigned long long)counts->bytes, counts->seconds);
         return;
     }
     char bytes[32];
-    char refused[64] = "";
+    char refused[100] = "";
+    size_t len = 0;
     if (counts->failed > 0)
-        snprintf(refused, sizeof(refused), ", %llu refused",
+        len = (size_t)snprintf(refused, sizeof(refused), ", %llu refused",
             (unsigned long long)counts->failed);
+    if (counts->unread > 0)
+        snprintf(refused + len, sizeof(refused) - len,
+            ", %llu could not be read", (unsigned long long)counts->unread);
     say(cli, "%llu %s %s%s: %s in %.1f s (%.0f/s) into %s",
         (unsigned long long)(counts->records - counts->failed), what, verb,
         refused, term_bytes(bytes, sizeof(bytes), (double)counts->bytes),
@@ -155,6 +160,7 @@ index_run(struct cli *cli, void *opts, size_t n_args, char **args)
         pictures_wanted(cli, &load->pictures, args, n_args, &pictures, &take);
     if (rc == EXIT_DONE && take)
         rc = pictures_index(cli, &load->pictures, &pictures);
+    load->input.told = pictures.looked;
     pictures_release(&pictures);
     if (rc != EXIT_DONE || take)
         return rc;
@@ -186,7 +192,9 @@ const struct command command_index = {.name = "index",
         "again\n"
         "Everything goes in one streaming request in bounded memory. Refused "
         "lines are\nprinted with file and line, the others are stored; sending "
-        "a file again does no\nharm. Exit code 5 when lines were refused.\n",
+        "a file again does no\nharm. Exit code 5 when lines were refused, or "
+        "something in a folder could not be\nread: that is told and left "
+        "out.\n",
     .opts = index_opts,
     .n_opts = ARRAY_LEN(index_opts),
     .defaults = &load_defaults,

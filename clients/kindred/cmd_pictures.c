@@ -242,10 +242,11 @@ report(const struct cli *cli, const struct pictures *pictures,
     size_t skipped = pictures->n_documents + pictures->n_other;
     if (cli->global.json) {
         printf("{\"pictures\":%zu,\"sent\":%llu,\"unchanged\":%zu,"
-               "\"skipped\":%zu,\"refused\":%llu,\"bytes\":%llu,"
-               "\"seconds\":%.3f}\n",
+               "\"skipped\":%zu,\"refused\":%llu,\"unread\":%llu,"
+               "\"bytes\":%llu,\"seconds\":%.3f}\n",
             pictures->n, (unsigned long long)counts->records,
             pictures->n_unchanged, skipped, (unsigned long long)counts->failed,
+            (unsigned long long)counts->unread,
             (unsigned long long)counts->bytes, counts->seconds);
         return;
     }
@@ -258,6 +259,9 @@ report(const struct cli *cli, const struct pictures *pictures,
     if (counts->failed > 0)
         len += (size_t)snprintf(more + len, sizeof(more) - len,
             ", %llu refused", (unsigned long long)counts->failed);
+    if (counts->unread > 0)
+        len += (size_t)snprintf(more + len, sizeof(more) - len,
+            ", %llu could not be read", (unsigned long long)counts->unread);
     if (skipped > 0)
         (void)snprintf(more + len, sizeof(more) - len,
             ", %zu other files left alone", skipped);

@@ -2,12 +2,12 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/alloc.h"
-#include "base/buf.h"
 #include "cli.h"
 
 #define FOLDERS_MAX 64
@@ -28,60 +28,84 @@ by_name(const void *a, const void *b)
     return strcmp(*x, *y);
 }
 
-static bool
-walk(
-    const char *path, size_t root_len, int depth, folder_file_fn *fn, void *arg)
+struct walking {
+    folder_file_fn *fn;
+    void *arg;
+    bool tell;
+    size_t root_len;
+    size_t n_unread;
+};
+
+static void
+leave_out(struct walking *w, const char *path, const char *why)
 {
-    if (depth > FOLDERS_MAX) {
-        complain("%s: folders nested too deep", path);
-        return false;
-    }
-    DIR *dir = opendir(path);
-    if (dir == NULL) {
-        complain("%s: %s", path, strerror(errno));
-        return false;
-    }
-    char **names = NULL;
-    size_t n = 0;
+    w->n_unread++;
+    if (w->tell)
+        complain("%s: %s", path, why);
+}
+
+/* The names in a folder that are not hidden, sorted; false: errno. */
+static bool
+read_names(const char *path, char ***names, size_t *n)
+{
     const struct dirent *entry;
+    DIR *dir = opendir(path);
+    *names = NULL;
+    *n = 0;
+    if (dir == NULL)
+        return false;
     while ((entry = readdir(dir)) != NULL) {
         if (entry->d_name[0] == '.')
             continue;
-        names = must_realloc(names, n + 1, sizeof(*names));
-        names[n++] = must_strdup(entry->d_name);
+        *names = must_realloc(*names, *n + 1, sizeof(**names));
+        (*names)[(*n)++] = must_strdup(entry->d_name);
     }
     closedir(dir);
-    if (n > 1)
-        qsort(names, n, sizeof(*names), by_name);
-    bool good = true;
+    if (*n > 1)
+        qsort(*names, *n, sizeof(**names), by_name);
+    return true;
+}
+
+static void
+walk(struct walking *w, const char *path, int depth)
+{
+    char **names;
+    size_t n;
+    if (depth > FOLDERS_MAX) {
+        leave_out(w, path, "folders nested too deep");
+        return;
+    }
+    if (!read_names(path, &names, &n)) {
+        leave_out(w, path, strerror(errno));
+        return;
+    }
     for (size_t i = 0; i < n; i++) {
-        struct buf full;
         struct stat st;
-        buf_init(&full, 1 << 16);
-        buf_printf(&full, "%s/%s", path, names[i]);
-        if (good && buf_status(&full) == OK && lstat(full.data, &st) == 0) {
-            if (S_ISDIR(st.st_mode))
-                good = walk(full.data, root_len, depth + 1, fn, arg);
-            else if (S_ISREG(st.st_mode))
-                fn(arg, full.data, full.data + root_len + 1,
-                    (uint64_t)st.st_size);
-        }
-        buf_release(&full);
+        size_t bytes = strlen(path) + strlen(names[i]) + 2;
+        char *full = must_alloc(bytes, 1);
+        snprintf(full, bytes, "%s/%s", path, names[i]);
+        if (lstat(full, &st) != 0)
+            leave_out(w, full, strerror(errno));
+        else if (S_ISDIR(st.st_mode))
+            walk(w, full, depth + 1);
+        else if (S_ISREG(st.st_mode))
+            w->fn(w->arg, full, full + w->root_len + 1, (uint64_t)st.st_size);
+        mem_free(full);
         mem_free(names[i]);
     }
     mem_free(names);
-    return good;
 }
 
-bool
-folder_walk(const char *path, folder_file_fn *fn, void *arg)
+size_t
+folder_walk(const char *path, folder_file_fn *fn, void *arg, bool tell)
 {
     size_t len = strlen(path);
     while (len > 1 && path[len - 1] == '/')
         len--;
+    struct walking w = {.fn = fn, .arg = arg, .tell = tell, .root_len = len};
     char *root = must_strdup(path);
     root[len] = '\0';
-    bool good = walk(root, len, 0, fn, arg);
+    walk(&w, root, 0);
     mem_free(root);
-    return good;
+    return w.n_unread;
 }

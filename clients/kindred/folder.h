@@ -5,6 +5,7 @@
 #define KINDRED_FOLDER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* A file: its path, the part of it below the folder, its size. */
@@ -14,10 +15,14 @@ typedef void folder_file_fn(
 /*
  * folder_walk - call fn for every regular file below path, folder by folder,
  * in the order of their names. Hidden names and links are left out: a link
- * that leads up would never end. False, with a complaint, when a folder cannot
- * be read or they are nested too deep.
+ * that leads up would never end.
+ *
+ *   tell  complain of what cannot be read
+ *
+ * A folder that cannot be read, is nested too deep, or a name that is gone
+ * when its turn comes does not stop the walk. Gives their number.
  */
-bool folder_walk(const char *path, folder_file_fn *fn, void *arg);
+size_t folder_walk(const char *path, folder_file_fn *fn, void *arg, bool tell);
 
 /* Is tail the end of s? */
 bool ends_with(const char *s, const char *tail);

@@ -32,7 +32,8 @@ struct input {
     enum input_format *formats;
     char **ids; /* of a folder's file: its path below the folder */
     size_t n_files;
-    size_t file_i; /* n_files: at the end */
+    size_t n_unread; /* left out of the folders */
+    size_t file_i;   /* n_files: at the end */
     bool in_file;
     struct lines *lines;
     enum input_format format;
@@ -225,14 +226,16 @@ input_open(const struct input_options *options, char *const *paths, size_t n,
             goto fail;
         } else if (S_ISDIR(st.st_mode)) {
             size_t before = input->n_files;
-            bool good =
-                !options->pairs && folder_walk(paths[i], document_add, input);
-            if (options->pairs)
+            if (options->pairs) {
                 complain("%s: is a folder", paths[i]);
-            else if (good && input->n_files == before)
-                complain("%s: no .txt or .md file in it", paths[i]);
-            if (!good || input->n_files == before)
                 goto fail;
+            }
+            input->n_unread +=
+                folder_walk(paths[i], document_add, input, !options->told);
+            if (input->n_files == before) {
+                complain("%s: no .txt or .md file in it", paths[i]);
+                goto fail;
+            }
         } else {
             enum input_format guess = format;
             if (guess == INPUT_AUTO) {
@@ -716,6 +719,13 @@ uint64_t
 input_line(const struct input *input)
 {
     return input->record;
+}
+
+size_t
+input_n_unread(const struct input *input)
+{
+    return input->pictures != NULL ? input->pictures->n_unread
+                                   : input->n_unread;
 }
 
 uint64_t

@@ -32,6 +32,7 @@ enum input_format {
    or its number from 1; any name makes the first line a heading. */
 struct input_options {
     bool pairs;            /* make pairs, not items */
+    bool told;             /* what of the folders cannot be read was told */
     const char *format;    /* NULL or "auto" to guess */
     bool heading;          /* the first TSV line is a heading */
     const char *id;        /* items */
@@ -70,6 +71,8 @@ size_t input_file_i(const struct input *input);
 const char *input_file_name(const struct input *input, size_t file_i);
 uint64_t input_line(const struct input *input);
 
+/* What was left out of folders because it cannot be read. */
+size_t input_n_unread(const struct input *input);
 uint64_t input_bytes_read(const struct input *input);
 uint64_t input_bytes_total(const struct input *input); /* 0: unknown */
 

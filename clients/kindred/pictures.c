@@ -53,7 +53,7 @@ file_look(void *arg, const char *path, const char *id, uint64_t bytes)
     FILE *file = fopen(path, "rb");
     if (file == NULL) {
         complain("%s: %s", path, strerror(errno));
-        out->n_other++;
+        out->n_unread++;
         return;
     }
     size_t n = fread(head, 1, sizeof(head), file);
@@ -83,6 +83,7 @@ bool
 pictures_find(struct pictures *out, char *const *paths, size_t n)
 {
     memset(out, 0, sizeof(*out));
+    out->looked = true;
     for (size_t i = 0; i < n; i++) {
         struct stat st;
         if (stat(paths[i], &st) != 0) {
@@ -95,10 +96,8 @@ pictures_find(struct pictures *out, char *const *paths, size_t n)
                 (uint64_t)st.st_size);
             continue;
         }
-        if (!S_ISDIR(st.st_mode))
-            continue;
-        if (!folder_walk(paths[i], file_look, out))
-            return false;
+        if (S_ISDIR(st.st_mode))
+            out->n_unread += folder_walk(paths[i], file_look, out, true);
     }
     return true;
 }

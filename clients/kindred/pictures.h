@@ -31,6 +31,8 @@ struct pictures {
     uint64_t bytes;     /* of all */
     size_t n_documents; /* .txt and .md files beside them */
     size_t n_other;     /* files that are neither */
+    size_t n_unread;    /* files and folders that cannot be read: told */
+    bool looked;        /* for pictures, in folders too */
     /* while they are sent */
     size_t at;         /* the next */
     uint64_t done;     /* bytes of those before it */

@@ -242,7 +242,7 @@ send_input(struct cli *cli, struct input *input, const char *path,
     const char *what, const char *errors_to, uint64_t show_max,
     struct send_counts *counts)
 {
-    memset(counts, 0, sizeof(*counts));
+    *counts = (struct send_counts){.unread = input_n_unread(input)};
     struct sending sending = {.cli = cli,
         .input = input,
         .what = what,
@@ -300,7 +300,7 @@ send_input(struct cli *cli, struct input *input, const char *path,
     if (counts->failed > sending.shown)
         fprintf(stderr, "... and %llu more\n",
             (unsigned long long)(counts->failed - sending.shown));
-    rc = counts->failed > 0 ? EXIT_SOME_FAILED : EXIT_DONE;
+    rc = counts->failed + counts->unread > 0 ? EXIT_SOME_FAILED : EXIT_DONE;
 out:
     if (sending.errors != NULL && fclose(sending.errors) != 0) {
         complain("%s: %s", errors_to, strerror(errno));

@@ -13,6 +13,7 @@
 struct send_counts {
     uint64_t records; /* sent */
     uint64_t failed;  /* of them, refused by the service */
+    uint64_t unread;  /* left out of the input: they cannot be read */
     uint64_t bytes;
     double seconds;
 };
@@ -25,7 +26,7 @@ struct send_counts {
  *   show_max    refused records printed on stderr
  *   counts      overwritten, also on failure
  *
- * EXIT_SOME_FAILED when lines were refused.
+ * EXIT_SOME_FAILED when lines were refused, or something was left out.
  */
 int send_input(struct cli *cli, struct input *input, const char *path,
     const char *what, const char *errors_to, uint64_t show_max,

@@ -295,6 +295,33 @@ cp photos/round/disc.png "names/$(printf 'caf\350').png"
 cp photos/round/ring.png "names/$(printf 'caf\351').png"
 "$kindred" delete -y -q cli-names >/dev/null 2>&1
 t 0 -c cli-names index names; says 'not UTF-8'; says '1 pictures indexed, 2 other files left alone'
+# What cannot be read of a folder is told and left out, the rest is taken: a
+# nest too deep and a path too long fail for every user.
+nest() { for i in $(seq "$1"); do mkdir "$2" && cd "$2" || exit; done; }
+long=$(printf '%0250d' 0)
+for kind in pictures documents; do
+    mkdir -p "gaps-$kind/a"
+    (nest 70 d && : >deep) >/dev/null && mv d "gaps-$kind/a"
+    (nest 9 "$long") # two halves: a shell cannot go where it is too long
+    (cd "gaps-$kind" && nest 9 "$long" && mv "$tmp/$long" .)
+    mkdir "gaps-$kind/closed" && chmod 0 "gaps-$kind/closed"
+done
+cp photos/round/disc.png gaps-pictures
+cp photos/round/ring.png gaps-pictures/z.png
+printf '# A heading\n\nthe body of it\n' >gaps-documents/z.md
+closed=0
+ls gaps-pictures/closed >/dev/null 2>&1 || closed=1
+left="$((2 + closed)) could not be read"
+"$kindred" delete -y -q cli-gaps >/dev/null 2>&1
+"$kindred" delete -y -q cli-gaps-2 >/dev/null 2>&1
+t 5 -c cli-gaps index gaps-pictures; says 'nested too deep'; says 'File name too long'
+says "2 pictures indexed, $left"
+t 5 -c cli-gaps --json index gaps-pictures; has "\"unread\":$((2 + closed))"
+t 5 -c cli-gaps-2 index gaps-documents; says 'nested too deep'; says 'File name too long'
+says "1 items indexed, $left"
+if [ "$(grep -c 'nested too deep' err)" -eq 1 ]; then passed=$((passed + 1)); else fail "$what: tells it twice"; fi
+if [ $closed = 1 ]; then says 'Permission denied'; fi
+chmod 700 gaps-*/closed
 # What an item has beside its picture stays when it gets its first.
 echo '{"id":"round/disc.png","metadata":{"kind":"told before"}}' >told.ndjson
 "$kindred" delete -y -q cli-told >/dev/null 2>&1
