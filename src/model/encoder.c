@@ -183,7 +183,11 @@ encoder_config_json(const struct encoder *encoder)
 size_t
 encoder_bytes(const struct encoder *encoder)
 {
-    return encoder->struct_bytes + encoder->n_params * sizeof(float);
+    size_t bytes = encoder->struct_bytes + encoder->n_params * sizeof(float);
+
+    if (encoder->cache != NULL && atomic_load(encoder->cache) != NULL)
+        bytes += encoder->family->cache_bytes(encoder);
+    return bytes;
 }
 
 enum err

@@ -96,7 +96,8 @@ size_t encoder_dims(const struct encoder *encoder);
 size_t encoder_max_tokens(const struct encoder *encoder);
 bool encoder_is_trained(const struct encoder *encoder); /* else: its seed */
 const char *encoder_config_json(const struct encoder *encoder);
-size_t encoder_bytes(const struct encoder *encoder); /* heap in use */
+/* Heap in use, with what encoding remembers of the parameters. */
+size_t encoder_bytes(const struct encoder *encoder);
 
 /*
  * encoder_encode - vectors for n texts or pictures.

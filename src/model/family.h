@@ -48,6 +48,8 @@ struct encoder_family {
         struct encoder *encoder, encoder_next_fn *next, void *arg);
     /* Free what encode left in *encoder->cache; NULL: it leaves nothing. */
     void (*cache_free)(void *cache);
+    /* Heap of such a cache; NULL: as above. */
+    size_t (*cache_bytes)(const struct encoder *encoder);
 };
 
 struct encoder {

@@ -148,6 +148,13 @@ vision_cache_free(void *cache)
     vision_ready_free(cache);
 }
 
+static size_t
+vision_cache_bytes(const struct encoder *encoder)
+{
+    return sizeof(struct vision_ready) +
+           2 * encoder->n_params * sizeof(float); /* z, w */
+}
+
 static enum err
 vision_tokenize(const struct encoder *encoder, const char *text, size_t len,
     encoder_token_fn *fn, void *arg)
@@ -533,4 +540,5 @@ const struct encoder_family vision_encoder_family = {.name = "vision",
     .n_marks = vision_n_marks,
     .n_segments_max = vision_n_segments_max,
     .refit = vision_refit,
-    .cache_free = vision_cache_free};
+    .cache_free = vision_cache_free,
+    .cache_bytes = vision_cache_bytes};

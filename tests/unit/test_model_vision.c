@@ -253,6 +253,29 @@ vectors(void **state)
     encoder_free(e);
 }
 
+/* The weights as the kernels want them count once they are there. */
+static void
+bytes(void **state)
+{
+    struct encoder *e = make_trained();
+    struct encoder *copy;
+    float out[DIMS];
+    size_t n, before = encoder_bytes(e);
+
+    (void)state;
+    (void)encoder_params_const(e, &n);
+    assert_true(before >= n * sizeof(float));
+    encode(e, 1, out, NULL);
+    assert_true(encoder_bytes(e) >= before + 2 * n * sizeof(float));
+    assert_true(encoder_bytes(e) <= before + 2 * n * sizeof(float) + 4096);
+    assert_int_equal(encoder_clone(&copy, e), OK);
+    assert_int_equal(encoder_bytes(copy), before);
+    encoder_free(copy);
+    (void)encoder_params(e, &n);
+    assert_int_equal(encoder_bytes(e), before);
+    encoder_free(e);
+}
+
 /* A picture of another size and kind is fitted, and then it is the same. */
 static void
 other_pictures(void **state)
@@ -606,6 +629,7 @@ main(void)
         cmocka_unit_test(settings),
         cmocka_unit_test(seeds_differ),
         cmocka_unit_test(vectors),
+        cmocka_unit_test(bytes),
         cmocka_unit_test(other_pictures),
         cmocka_unit_test(weights_change),
         cmocka_unit_test(threads_share),
