@@ -112,8 +112,8 @@ set_path(char out[PATH_MAX], const char *data_dir, int64_t id)
 }
 
 enum err
-learn_checkpoint_open(
-    struct learn_checkpoint **out, const char *data_dir, struct job *job)
+learn_checkpoint_open(struct learn_checkpoint **out, const char *data_dir,
+    const uint8_t origin[SHA256_BYTES], struct job *job)
 {
     struct learn_checkpoint *c = mem_calloc(1, sizeof *c);
     struct fault fault = {.err = OK};
@@ -139,6 +139,7 @@ learn_checkpoint_open(
         .saved = saved,
         .load = c->in != NULL ? load : NULL,
         .arg = c};
+    memcpy(c->train.origin, origin, SHA256_BYTES);
     *out = c;
     return OK;
 }

@@ -6,8 +6,9 @@
  * the stream that train/loop.h gives (which carries its own checksum). The
  * clock decides when to save, never what is computed: a run with and without
  * checkpoints makes the same bits. It is a convenience: a state that cannot be
- * written is logged and the run goes on without; one that does not fit is not
- * used, and the run starts from its beginning.
+ * written is logged and the run goes on without; one that does not fit (the
+ * live generation is another one now, or other kernels made it) is not used,
+ * and the run starts from its beginning.
  *
  * Threads: a checkpoint belongs to the job's thread.
  */
@@ -17,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/err.h"
+#include "base/hash.h"
 #include "engine/jobs.h"
 #include "train/loop.h"
 
@@ -24,9 +26,11 @@
 
 struct learn_checkpoint;
 
-/* borrows data_dir and job. ERR_NOMEM. */
+/* origin: of the generation that the round began from. borrows data_dir and
+   job. ERR_NOMEM. */
 enum err learn_checkpoint_open(struct learn_checkpoint **out,
-    const char *data_dir, struct job *job) NODISCARD;
+    const char *data_dir, const uint8_t origin[SHA256_BYTES],
+    struct job *job) NODISCARD;
 /* Closes what is open; what is on disk stays. NULL is fine. */
 void learn_checkpoint_close(struct learn_checkpoint *checkpoint);
 

@@ -187,7 +187,8 @@ learn_train_candidate(struct learn_round *r)
         err = learn_bank_load(&bank, &r->data, r->c, r->live, t->seed,
             r->resume.items_upto, &r->fault);
     if (err == OK)
-        err = learn_checkpoint_open(&checkpoint, r->engine->data_dir, r->job);
+        err = learn_checkpoint_open(&checkpoint, r->engine->data_dir,
+            r->live->index->fingerprint, r->job);
     if (err == OK)
         err = run(r, t->mechanism == TRAIN_MEMORY_BANK ? &bank.train : NULL,
             checkpoint);

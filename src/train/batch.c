@@ -41,6 +41,7 @@ struct batch_plan {
 };
 
 #define NO_COMPONENT UINT32_MAX
+#define MASKS_GROWN_MAX ((size_t)1 << 24) /* at once */
 #define COMPONENT_SHARE 20 /* a component holds at most 1/20 of the texts */
 
 static int
@@ -285,7 +286,8 @@ static enum err
 add_mask(struct batch_plan *plan, size_t *n, size_t row, uint64_t col)
 {
     if (*n == plan->cap_masks) {
-        size_t cap = plan->cap_masks * 2 + 256;
+        size_t cap =
+            plan->cap_masks + MIN(plan->cap_masks, MASKS_GROWN_MAX) + 256;
         void *grown = mem_realloc(plan->masks, cap, sizeof *plan->masks);
         if (grown == NULL)
             return ERR_NOMEM;
@@ -382,8 +384,9 @@ mask_rows(struct batch_plan *plan, const uint32_t *index, size_t n, bool back,
 {
     const struct known *known = back ? plan->back : plan->known;
     size_t n_masks = 0;
-    enum err err = sort_columns(plan, keys, M);
 
+    ASSERT(n == 0 || M <= BATCH_MASKS_MAX / n);
+    enum err err = sort_columns(plan, keys, M);
     for (size_t i = 0; i < n && err == OK; i++) {
         const struct batch_example *e = &plan->examples[index[i]];
         uint64_t own = back ? e->positive.key : e->anchor.key;
@@ -449,8 +452,9 @@ batch_masks_views(struct batch_plan *plan, size_t n, const uint64_t *keys,
     size_t M, const struct infonce_mask **out, size_t *n_out)
 {
     size_t n_masks = 0;
-    enum err err = need_back(plan);
 
+    ASSERT(M <= BATCH_MASKS_SIDE);
+    enum err err = need_back(plan);
     if (err == OK)
         err = sort_columns(plan, keys, M);
     for (size_t i = 0; i < M && err == OK; i++) {

@@ -23,6 +23,11 @@
 
 #define BATCH_NEGATIVES_MAX 8 /* given negatives of one pair */
 
+/* Masks of a step are listed, 8 bytes each, and at worst every key of it is
+   masked for every row: rows times keys is at most this, 2 GiB. */
+#define BATCH_MASKS_SIDE ((size_t)1 << 14)
+#define BATCH_MASKS_MAX (BATCH_MASKS_SIDE * BATCH_MASKS_SIDE)
+
 /* One side of an example. */
 struct batch_side {
     struct encoder_input input; /* what it points to is borrowed for the run */
@@ -65,7 +70,8 @@ enum err batch_plan_next(
 /*
  * batch_masks - pairs (i, j) of a batch where key j is no negative of i.
  *
- *   keys   [M]  keys of the batch's positives, then of any negatives
+ *   keys   [M]  keys of the batch's positives, then of any negatives;
+ *               n M <= BATCH_MASKS_MAX
  *   out    sorted by row; valid until the next call
  */
 enum err batch_masks(struct batch_plan *plan, const uint32_t *index, size_t n,
@@ -84,7 +90,8 @@ enum err batch_masks_back(struct batch_plan *plan, const uint32_t *index,
  * are listed, never a row with itself or with its own other side.
  *
  *   n          of the batch
- *   keys  [M]  of its anchors, its positives, then of any negatives
+ *   keys  [M]  of its anchors, its positives, then of any negatives;
+ *              M <= BATCH_MASKS_SIDE
  */
 enum err batch_masks_views(struct batch_plan *plan, size_t n,
     const uint64_t *keys, size_t M, const struct infonce_mask **out,

@@ -1,17 +1,22 @@
 /*
  * checkpoint.c - the state of a run between two steps.
  *
- * Layout, in the byte order and float format of the machine: the magic word; a
- * fingerprint of what the run was asked to do; numbers; the encoder's
+ * Layout, in the byte order and float format of the machine: the magic word;
+ * the kernels that made it; the fingerprint of what the encoder was made from;
+ * a fingerprint of what the run was asked to do; numbers; the encoder's
  * parameters; optimiser; head; the mechanism's part; SHA-256 of all before. The
  * order of the batches is not in it: it follows from the seed, and the plan
  * is walked to the step again.
  */
+#include <stdio.h>
 #include <string.h>
 
+#include "kern/conv.h"
+#include "kern/kern.h"
 #include "train/run.h"
 
-#define MAGIC "kindred train 1\n"
+#define MAGIC "kindred train 2\n"
+#define KERNELS_BYTES 32
 
 /* Of everything that a step's bits depend on. */
 static void
@@ -87,26 +92,56 @@ body(struct run *r, struct state *s, uint64_t *step)
         s->err = r->mechanism->state(r, s);
 }
 
+/* The bits of a step are those of one kernel table, and of one width of the
+   convolutions. */
 static void
-head_of(struct run *r, struct state *s, uint8_t read[SHA256_BYTES])
+name_kernels(char out[KERNELS_BYTES])
 {
-    char magic[sizeof MAGIC] = MAGIC;
-    uint8_t own[SHA256_BYTES];
+    memset(out, 0, KERNELS_BYTES);
+    (void)snprintf(out, KERNELS_BYTES, "%s/%zu", kern()->name, conv_block());
+}
 
-    fingerprint(r, own);
-    memcpy(read, own, sizeof own);
-    state_bytes(s, magic, sizeof magic);
-    if (s->err == OK && memcmp(magic, MAGIC, sizeof magic) != 0)
+/* Bytes that a state must have as this run has them; unfit: the answer when it
+   has others. */
+static void
+same_bytes(struct state *s, const void *own, size_t n, const char **reason,
+    const char *unfit)
+{
+    uint8_t bytes[SHA256_BYTES];
+
+    ASSERT(n <= sizeof bytes);
+    memcpy(bytes, own, n);
+    state_bytes(s, bytes, n);
+    if (s->err == OK && memcmp(bytes, own, n) != 0) {
         s->err = ERR_CORRUPT;
-    state_bytes(s, read, sizeof own);
-    if (s->err == OK && memcmp(read, own, sizeof own) != 0)
-        s->err = ERR_CORRUPT;
+        *reason = unfit;
+    }
+}
+
+/* *reason is set when the state does not fit. */
+static void
+head_of(struct run *r, struct state *s,
+    const struct train_checkpoint *checkpoint, const char **reason)
+{
+    char kernels[KERNELS_BYTES];
+    uint8_t print[SHA256_BYTES];
+
+    name_kernels(kernels);
+    fingerprint(r, print);
+    same_bytes(s, MAGIC, sizeof MAGIC, reason,
+        "the saved state of the training is of another form");
+    same_bytes(s, kernels, sizeof kernels, reason,
+        "the saved state of the training was made by other kernels");
+    same_bytes(s, checkpoint->origin, SHA256_BYTES, reason,
+        "the saved state of the training began from another encoder");
+    same_bytes(s, print, sizeof print, reason,
+        "the saved state of the training is of another run");
 }
 
 enum err
 checkpoint_save(struct run *r, const struct train_checkpoint *checkpoint)
 {
-    uint8_t print[SHA256_BYTES];
+    const char *reason;
     uint64_t step = r->step;
     struct state s;
     enum err err = checkpoint->begin(checkpoint->arg);
@@ -114,7 +149,7 @@ checkpoint_save(struct run *r, const struct train_checkpoint *checkpoint)
     if (err != OK)
         return err;
     state_init_write(&s, checkpoint->save, checkpoint->arg);
-    head_of(r, &s, print);
+    head_of(r, &s, checkpoint, &reason);
     body(r, &s, &step);
     err = state_finish(&s);
     state_release(&s);
@@ -125,12 +160,12 @@ enum err
 checkpoint_load(struct run *r, const struct train_checkpoint *checkpoint,
     struct fault *fault)
 {
-    uint8_t print[SHA256_BYTES];
+    const char *reason = "the saved state of the training is damaged";
     uint64_t step = 0;
     struct state s;
 
     state_init_read(&s, checkpoint->load, checkpoint->arg);
-    head_of(r, &s, print);
+    head_of(r, &s, checkpoint, &reason);
     body(r, &s, &step);
     enum err err = state_finish(&s);
     if (err == OK) {
@@ -139,7 +174,6 @@ checkpoint_load(struct run *r, const struct train_checkpoint *checkpoint,
     }
     state_release(&s);
     if (err == ERR_CORRUPT)
-        return fault_set(fault, ERR_CORRUPT, "",
-            "the saved state of the training is damaged or of another run");
+        return fault_set(fault, ERR_CORRUPT, "", "%s", reason);
     return err;
 }

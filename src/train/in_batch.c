@@ -14,13 +14,6 @@ struct views_run {
     uint64_t *labels; /* [2 B + N] */
 };
 
-static bool
-between_views(const struct run *r)
-{
-    return r->options->loss != TRAIN_INFONCE &&
-           r->options->loss != TRAIN_SYMMETRIC;
-}
-
 static void
 release(struct run *r)
 {
@@ -38,7 +31,7 @@ init(struct run *r)
 {
     size_t rows = 2 * r->B_max + r->max_negatives;
 
-    if (!between_views(r))
+    if (!run_between_views(r->options))
         return run_reserve(r, r->B_max, r->B_max + r->max_negatives);
     struct views_run *own = mem_calloc(1, sizeof *own);
     if (own == NULL)
@@ -87,7 +80,7 @@ loss(struct run *r, struct infonce_out *out)
     struct views_run *own = r->own;
     size_t B = r->B, rows = B + r->M;
 
-    if (!between_views(r))
+    if (!run_between_views(r->options))
         return loss_of_keys(r, out);
     for (size_t i = 0; i < B; i++) {
         own->keys[i] = r->examples[r->index[i]].anchor.key;

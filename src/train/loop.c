@@ -10,7 +10,6 @@
 #define POINTS 200
 #define LOG_SCALE_MAX 4.60517019 /* ln 100: Radford et al. 2021, sec. 2.5 */
 #define LOG_SCALE_LR 0.01        /* peak, in units of ln(1 / tau) */
-#define NEGATIVES_A_BATCH 1024   /* given negatives that fit in a batch */
 #define PICTURES_A_PIECE 256     /* encoded at once, unless asked otherwise */
 #define COLLAPSED 0.1            /* a spread below it ... */
 #define COLLAPSED_POINTS 5       /* ... for so many points is a collapse */
@@ -99,7 +98,7 @@ run_init(struct run *r)
         for (size_t i = 0; i < r->n_examples; i++)
             N = MAX(N, r->examples[i].n_negatives);
     }
-    r->max_negatives = MIN(N * r->B_max, (size_t)NEGATIVES_A_BATCH);
+    r->max_negatives = MIN(N * r->B_max, RUN_NEGATIVES_MAX);
     size_t rows = 2 * r->B_max + r->max_negatives;
     r->piece = run_piece(r->encoder, o, rows);
     r->D = encoder_dims(r->encoder);
@@ -173,6 +172,15 @@ take_batch(struct run *r, struct fault *fault)
 }
 
 static enum err
+refuse_nan(size_t step, struct fault *fault)
+{
+    return fault_set(fault, ERR_INVALID, "",
+        "the loss stopped being a number at step %zu: the learning rate "
+        "is too high",
+        step);
+}
+
+static enum err
 run_step(struct run *r, size_t n_steps, struct fault *fault)
 {
     const struct train_options *o = r->options;
@@ -194,10 +202,7 @@ run_step(struct run *r, size_t n_steps, struct fault *fault)
     if (err != OK)
         return err;
     if (!isfinite(out.loss))
-        return fault_set(fault, ERR_INVALID, "",
-            "the loss stopped being a number at step %zu: the learning rate "
-            "is too high",
-            r->step + 1);
+        return refuse_nan(r->step + 1, fault);
     if (r->head != NULL)
         projection_backward(r->head, r->dz, r->de, r->pool);
     encoder_grads_clear(r->grads);
@@ -287,6 +292,20 @@ save_state(
     return checkpoint_save(r, checkpoint);
 }
 
+/* What no later loss would show: a step's loss comes before its update, and a
+   row without a finite norm is a zero vector. */
+static bool
+is_finite(const struct run *r)
+{
+    size_t n;
+    const float *params = encoder_params_const(r->encoder, &n);
+    float sum = 0;
+
+    for (size_t i = 0; i < n; i++)
+        sum += params[i] * 0; /* NaN and infinity stay NaN */
+    return sum == 0 && isfinite(r->log_scale);
+}
+
 static enum err
 run_steps(struct run *r, const struct train_checkpoint *checkpoint,
     train_progress_fn *progress, void *arg, struct train_result *result,
@@ -329,6 +348,8 @@ run_steps(struct run *r, const struct train_checkpoint *checkpoint,
             err = save_state(r, checkpoint, &start_ns);
         }
     }
+    if (err == OK && !is_finite(r))
+        err = refuse_nan(r->step, fault);
     if (err != OK)
         return err;
     uint64_t ns = r->total_ns + (uint64_t)(clock_mono_ns() - start_ns) + 1;

@@ -116,10 +116,11 @@ struct train_bank {
  * generators. due is asked after every step; when it says true the state is
  * written through save in pieces, then saved is told. load gives the state to
  * start from, NULL: from the beginning. A state that does not fit (other
- * options, examples or encoder) is refused with ERR_CORRUPT before anything
- * changed.
+ * options, examples, encoder, origin or kernels) is refused with ERR_CORRUPT
+ * before anything changed, and the fault says what differs.
  */
 struct train_checkpoint {
+    uint8_t origin[SHA256_BYTES]; /* of what the encoder was made from */
     bool (*due)(void *arg);
     enum err (*begin)(void *arg);
     encoder_write_fn *save;
@@ -150,9 +151,10 @@ struct train_result {
  *
  * Errors: ERR_NOMEM, ERR_CANCELLED (the encoder is then half trained and
  * should be dropped), ERR_INVALID when no two examples differ, the loss stops
- * being a number, or the embeddings collapse (result->collapsed: their spread
- * stays below a tenth over several points; the fault says so), ERR_CORRUPT.
- * Source of the objective: nn/infonce.h.
+ * being a number (or, after the last step, a parameter), or the embeddings
+ * collapse (result->collapsed: their spread stays below a tenth over several
+ * points; the fault says so), ERR_CORRUPT. Source of the objective:
+ * nn/infonce.h.
  */
 enum err train_run(struct encoder *encoder,
     const struct batch_example *examples, size_t n,

@@ -1,4 +1,4 @@
-#include "train/loop.h"
+#include "train/run.h"
 
 const char *const train_mechanism_names[TRAIN_MECHANISMS] = {
     "in_batch", "momentum_queue", "memory_bank"};
@@ -58,6 +58,41 @@ train_options_default(struct train_options *options, enum train_pretext pretext,
     *options = o;
 }
 
+bool
+run_between_views(const struct train_options *o)
+{
+    return o->mechanism == TRAIN_IN_BATCH && o->loss != TRAIN_INFONCE &&
+           o->loss != TRAIN_SYMMETRIC;
+}
+
+/* Do a step's masks fit, should all of its rows and keys be known to be the
+   same? batch.h has the bound. */
+static enum err
+check_masks(const struct train_options *o, struct fault *fault)
+{
+    size_t given = o->pretext == TRAIN_PAIRS ? RUN_NEGATIVES_MAX : 0;
+    size_t sides = run_between_views(o) ? 2 : 1;
+    size_t batch_max = (BATCH_MASKS_SIDE - given) / sides;
+
+    if (o->batch > batch_max)
+        return fault_set(fault, ERR_INVALID, "/batch",
+            "the pairs that are no negatives of each other may take more than "
+            "2 GiB in a batch of %zu with the loss \"%s\": at most %zu",
+            o->batch, train_loss_names[o->loss], batch_max);
+    if (o->mechanism == TRAIN_IN_BATCH)
+        return OK;
+    bool queue = o->mechanism == TRAIN_MOMENTUM_QUEUE;
+    size_t kept = queue ? o->queue : o->bank_sample;
+    size_t most = BATCH_MASKS_MAX / o->batch - o->batch - given;
+    if (kept > most)
+        return fault_set(fault, ERR_INVALID, queue ? "/queue" : "/bank_sample",
+            "the pairs that are no negatives of each other may take more than "
+            "2 GiB with a batch of %zu and %zu keys beside it: at most %zu, "
+            "or a smaller batch",
+            o->batch, kept, most);
+    return OK;
+}
+
 enum err
 train_options_check(const struct train_options *o, struct fault *fault)
 {
@@ -87,7 +122,7 @@ train_options_check(const struct train_options *o, struct fault *fault)
     if (o->head_layers > 3)
         return fault_set(fault, ERR_INVALID, "/head_layers",
             "a projection head has 0 to 3 layers");
-    return OK;
+    return check_masks(o, fault);
 }
 
 enum err

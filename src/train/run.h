@@ -87,6 +87,12 @@ extern const struct mechanism mechanism_in_batch;
 extern const struct mechanism mechanism_momentum_queue;
 extern const struct mechanism mechanism_memory_bank;
 
+#define RUN_NEGATIVES_MAX ((size_t)1024) /* given ones that fit in a step */
+
+/* Are rows and keys all views of a step: an in-batch loss but for those of
+   anchors against keys. */
+bool run_between_views(const struct train_options *options);
+
 /* How many of a step's rows are encoded at once: as the options ask, as long
    as the tape of pictures stays within its bound. */
 #define RUN_TAPE_BYTES_MAX ((size_t)1 << 30)

@@ -112,6 +112,13 @@ what_does_not_go_together(void **state)
         {"{\"pretext\":\"instances\",\"hard_negatives\":2}", "/hard_negatives",
             "mined for pairs"},
         {"{\"views\":{\"flip\":0}}", "/views", "reads text"},
+        {"{\"loss\":\"nt_xent\",\"batch\":8192}", "/batch", "at most 7680"},
+        {"{\"mechanism\":\"momentum_queue\",\"batch\":4096,"
+         "\"queue\":65536}",
+            "/queue", "at most 60416"},
+        {"{\"mechanism\":\"memory_bank\",\"batch\":8192,"
+         "\"bank_sample\":32768}",
+            "/bank_sample", "at most 23552"},
     };
     static const struct refusal pictures[] = {
         {"{\"token_dropout\":0.1}", "/token_dropout", "reads pictures"},

@@ -97,6 +97,7 @@ struct trial {
     struct train_bank bank;
     struct train_result result;
     struct fault fault;
+    uint8_t origin; /* first byte of the checkpoint's */
     size_t n_calls, stop_at;
     double last_loss;
 };
@@ -134,7 +135,8 @@ static enum err
 trial_run(struct trial *t, const struct train_options *o, struct file *file,
     bool load)
 {
-    struct train_checkpoint c = {.due = is_due,
+    struct train_checkpoint c = {.origin = {t->origin},
+        .due = is_due,
         .begin = begin,
         .save = put,
         .saved = saved,
@@ -309,7 +311,7 @@ test_queue_numbers_are_checked(void **state)
     fill(false);
     make_state(&file, &o);
     /* any number may stand where the count of the queue does */
-    for (size_t at = 49; at + 8 <= file.n; at += file.n / 24) {
+    for (size_t at = 113; at + 8 <= file.n; at += file.n / 24) {
         uint8_t old[8];
         memcpy(old, file.bytes + at, 8);
         memset(file.bytes + at, 0xFF, 8);
@@ -374,6 +376,42 @@ test_another_bank_is_refused(void **state)
     free(file.bytes);
 }
 
+/* From another encoder than the one that the state began from, or by other
+   kernels, other bits would come out. */
+static void
+test_other_beginnings_are_refused(void **state)
+{
+    const struct train_options o = options_of(TRAIN_IN_BATCH, false);
+    static struct trial t;
+    struct file file;
+
+    (void)state;
+    fill(false);
+    make_state(&file, &o);
+    trial_init(&t, false);
+    t.origin = 1;
+    assert_int_equal(trial_run(&t, &o, &file, true), ERR_CORRUPT);
+    assert_non_null(strstr(t.fault.detail, "another encoder"));
+    t.origin = 0;
+    assert_int_equal(trial_run(&t, &o, &file, true), OK);
+    encoder_free(t.encoder);
+
+    if (strcmp(kern()->name, "scalar") == 0) {
+        print_message("one kernel table only: no other to resume with\n");
+    } else {
+        trial_init(&t, false);
+        assert_int_equal(setenv("KINDRED_KERNELS", "scalar", 1), 0);
+        kern_init();
+        assert_string_equal(kern()->name, "scalar");
+        assert_int_equal(trial_run(&t, &o, &file, true), ERR_CORRUPT);
+        assert_non_null(strstr(t.fault.detail, "other kernels"));
+        assert_int_equal(unsetenv("KINDRED_KERNELS"), 0);
+        kern_init();
+        encoder_free(t.encoder);
+    }
+    free(file.bytes);
+}
+
 /* What the caller's functions say is passed on. */
 static void
 test_errors_are_passed_on(void **state)
@@ -425,6 +463,7 @@ main(void)
         cmocka_unit_test(test_queue_numbers_are_checked),
         cmocka_unit_test(test_other_runs_are_refused),
         cmocka_unit_test(test_another_bank_is_refused),
+        cmocka_unit_test(test_other_beginnings_are_refused),
         cmocka_unit_test(test_errors_are_passed_on),
         cmocka_unit_test(test_memory_runs_out),
     };

@@ -23,6 +23,7 @@
 #include "base/rng.h"
 #include "kern/kern.h"
 #include "model/encoder.h"
+#include "tests/support/train_kit.h"
 #include "train/loop.h"
 
 #define PAIRS 48
@@ -498,6 +499,46 @@ test_refusals(void **state)
     encoder_free(encoder);
 }
 
+/* What goes wrong in the update of the last step has no later loss to show. */
+static void
+test_last_step_is_checked(void **state)
+{
+    struct encoder *words = make(), *pictures = NULL;
+    struct batch_example images[TRAIN_KIT_N];
+    struct train_options o = small_run();
+    struct train_result result;
+    struct fault fault = {0};
+
+    (void)state;
+    o.max_steps = 1;
+    o.optimizer.weight_decay = 1;
+    o.schedule.kind = SCHEDULE_CONSTANT;
+    o.schedule.warmup = 0;
+    o.schedule.lr = 3e38f;
+    assert_int_equal(train_run(words, examples, PAIRS, &o, NULL, NULL, NULL,
+                         NULL, NULL, &result, &fault),
+        ERR_INVALID);
+    assert_non_null(strstr(fault.detail, "at step 1:"));
+    assert_non_null(strstr(fault.detail, "learning rate"));
+
+    assert_int_equal(
+        encoder_new(&pictures, "vision", TRAIN_KIT_PICTURES, NULL, NULL), OK);
+    train_kit_pictures(images);
+    train_options_default(
+        &o, TRAIN_INSTANCES, TRAIN_IN_BATCH, ENCODER_READS_IMAGE, 1);
+    o.batch = 8;
+    o.max_steps = 2;
+    o.optimizer.weight_decay = 1;
+    o.schedule.lr = 3e38f;
+    fault = (struct fault){0};
+    assert_int_equal(train_run(pictures, images, TRAIN_KIT_N, &o, NULL, NULL,
+                         NULL, NULL, NULL, &result, &fault),
+        ERR_INVALID);
+    assert_non_null(strstr(fault.detail, "stopped being a number"));
+    encoder_free(words);
+    encoder_free(pictures);
+}
+
 static void
 test_memory_runs_out(void **state)
 {
@@ -536,6 +577,7 @@ main(void)
         cmocka_unit_test(test_instances),
         cmocka_unit_test(test_given_negatives),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_last_step_is_checked),
         cmocka_unit_test(test_memory_runs_out),
     };
     kern_init();

@@ -646,6 +646,55 @@ test_refusals(void **state)
     encoder_free(encoder);
 }
 
+/* A step's masks are bounded by its rows times its keys. */
+static void
+test_masks_are_bounded(void **state)
+{
+    static const struct {
+        enum train_pretext pretext;
+        enum train_mechanism mechanism;
+        enum train_loss loss;
+        size_t batch, kept, most; /* most: as the refusal names it; 0: fits */
+        const char *pointer;
+    } all[] = {{TRAIN_PAIRS, TRAIN_IN_BATCH, TRAIN_SYMMETRIC, 8192, 1, 0, ""},
+        {TRAIN_PAIRS, TRAIN_IN_BATCH, TRAIN_NT_XENT, 7680, 1, 0, ""},
+        {TRAIN_PAIRS, TRAIN_IN_BATCH, TRAIN_NT_XENT, 7681, 1, 7680, "/batch"},
+        {TRAIN_INSTANCES, TRAIN_IN_BATCH, TRAIN_DCL, 8192, 1, 0, ""},
+        {TRAIN_INSTANCES, TRAIN_IN_BATCH, TRAIN_DCL, 8193, 1, 8192, "/batch"},
+        {TRAIN_PAIRS, TRAIN_IN_BATCH, TRAIN_SUPCON, SIZE_MAX, 1, 7680,
+            "/batch"},
+        {TRAIN_INSTANCES, TRAIN_MOMENTUM_QUEUE, TRAIN_INFONCE, 255, 1048576, 0,
+            ""},
+        {TRAIN_INSTANCES, TRAIN_MOMENTUM_QUEUE, TRAIN_INFONCE, 256, 1048576,
+            1048320, "/queue"},
+        {TRAIN_PAIRS, TRAIN_MOMENTUM_QUEUE, TRAIN_SYMMETRIC, 8192, 23552, 0,
+            ""},
+        {TRAIN_PAIRS, TRAIN_MOMENTUM_QUEUE, TRAIN_SYMMETRIC, 8192, 23553, 23552,
+            "/queue"},
+        {TRAIN_PAIRS, TRAIN_MOMENTUM_QUEUE, TRAIN_INFONCE, SIZE_MAX, SIZE_MAX,
+            15360, "/batch"},
+        {TRAIN_PAIRS, TRAIN_MEMORY_BANK, TRAIN_INFONCE, 1024, 65536, 0, ""},
+        {TRAIN_PAIRS, TRAIN_MEMORY_BANK, TRAIN_DCL, 8192, 65536, 23552,
+            "/bank_sample"}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        struct train_options o =
+            small_run(all[i].pretext, all[i].mechanism, false);
+        struct fault fault = {0};
+        char most[32];
+        o.loss = all[i].loss;
+        o.batch = all[i].batch;
+        o.queue = o.bank_sample = all[i].kept;
+        snprintf(most, sizeof most, "at most %zu", all[i].most);
+        assert_int_equal(train_options_check(&o, &fault),
+            all[i].most == 0 ? OK : ERR_INVALID);
+        assert_string_equal(fault.pointer, all[i].pointer);
+        if (all[i].most > 0)
+            assert_non_null(strstr(fault.detail, most));
+    }
+}
+
 /* What a run would take is bounded before any is taken: queues of many keys by
    their dims, pictures by what their tape holds. */
 static void
@@ -784,6 +833,7 @@ main(void)
         cmocka_unit_test(test_both_directions),
         cmocka_unit_test(test_queue_masks_own_item),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_masks_are_bounded),
         cmocka_unit_test(test_memory_is_bounded),
         cmocka_unit_test(test_collapse_stops_the_run),
         cmocka_unit_test(test_memory_runs_out),
