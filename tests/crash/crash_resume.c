@@ -218,10 +218,9 @@ struct death {
     bool quick;   /* also in the share of "make check" */
 };
 
-/* Ask for something in a daemon that will die of it, then start again. False
-   when there is nothing to look at. */
+/* Ask for something in a daemon that will die of it. False when it did not. */
 static bool
-die_and_return(struct crash_daemon *daemon, struct crash_http *http,
+die(struct crash_daemon *daemon, struct crash_http *http,
     const struct death *death, const char *method, const char *path,
     const char *body)
 {
@@ -242,6 +241,13 @@ die_and_return(struct crash_daemon *daemon, struct crash_http *http,
         return false;
     }
     (void)crash_check_copy(daemon->dir);
+    return true;
+}
+
+/* Start again. False when there is nothing to look at. */
+static bool
+come_back(struct crash_daemon *daemon, struct crash_http *http)
+{
     if (!crash_start(daemon, NULL)) {
         crash_fault("it did not start again");
         crash_show_log(daemon);
@@ -249,6 +255,15 @@ die_and_return(struct crash_daemon *daemon, struct crash_http *http,
     }
     crash_http_init(http, daemon->port);
     return true;
+}
+
+static bool
+die_and_return(struct crash_daemon *daemon, struct crash_http *http,
+    const struct death *death, const char *method, const char *path,
+    const char *body)
+{
+    return die(daemon, http, death, method, path, body) &&
+           come_back(daemon, http);
 }
 
 static void
@@ -332,6 +347,88 @@ test_round(const struct death *death, bool queue)
             crash_fault("it began again");
         }
         check_items(&http);
+    }
+    (void)unsetenv("KINDRED_CHECKPOINT_MS");
+    leave(&daemon, &http);
+    crash_end();
+}
+
+/* What other kernels have begun they would end with bits that no table makes
+   alone: the round begins again. */
+static void
+test_other_kernels(void)
+{
+    static const struct death death = {"learn_step", 11, 2, true};
+    struct crash_daemon daemon;
+    struct crash_http http = {0};
+    char scalar[65] = "", hex[65] = "";
+
+    crash_begin("a round killed under other kernels begins again, to its bits");
+    (void)setenv("KINDRED_KERNELS", "scalar", 1);
+    bool ok = run_whole(QUEUE_ROUND, true, scalar);
+    (void)unsetenv("KINDRED_KERNELS");
+    if (ok && strcmp(scalar, expected_queue) == 0) {
+        crash_skip("a round killed under other kernels",
+            "this machine has the scalar ones only");
+        return;
+    }
+    over_copy(&daemon, "filled", true);
+    (void)setenv("KINDRED_CHECKPOINT_MS", "0", 1);
+    ok = ok &&
+         die(&daemon, &http, &death, "POST", CRASH_ADMIN "/train", QUEUE_ROUND);
+    (void)setenv("KINDRED_KERNELS", "scalar", 1);
+    if (ok && come_back(&daemon, &http)) {
+        (void)crash_settle(&http, 60000);
+        if (!crash_log_has(&daemon, 0, "checkpoint_unused") ||
+            !crash_log_has(&daemon, 0, "made by other kernels")) {
+            crash_fault("it went on with other kernels");
+        }
+        if (!crash_weights(&http, 2, hex) || strcmp(hex, scalar) != 0) {
+            crash_fault("weights %.16s, uninterrupted %.16s", hex, scalar);
+        }
+    }
+    (void)unsetenv("KINDRED_KERNELS");
+    (void)unsetenv("KINDRED_CHECKPOINT_MS");
+    leave(&daemon, &http);
+    crash_end();
+}
+
+/* A state in the place of one that began from another generation, as when an
+   older data file is put back beside it. */
+static void
+test_other_parent(void)
+{
+    static const struct death death = {"learn_step", 11, 2, true};
+    struct crash_daemon daemon;
+    struct crash_http http = {0};
+    char state[200], kept[160];
+
+    crash_begin("a state that began from another generation is not used");
+    (void)setenv("KINDRED_CHECKPOINT_MS", "0", 1);
+    snprintf(kept, sizeof(kept), "%s/state", root_dir);
+    over_copy(&daemon, "filled", true);
+    snprintf(state, sizeof(state), "%s/work/checkpoints/job-1", root_dir);
+    bool ok = die(&daemon, &http, &death, "POST", CRASH_ADMIN "/train",
+                  QUEUE_ROUND) &&
+              crash_copy_file(state, kept);
+    over_copy(&daemon, "trained", true);
+    snprintf(state, sizeof(state), "%s/work/checkpoints/job-2", root_dir);
+    ok = ok &&
+         die(&daemon, &http, &death, "POST", CRASH_ADMIN "/train", QUEUE_ROUND);
+    if (ok && !crash_copy_file(kept, state)) {
+        crash_fault("there is no state of job 2");
+    }
+    if (ok && come_back(&daemon, &http)) {
+        (void)crash_settle(&http, 60000);
+        crash_check_lineage(&http, true);
+        if (!crash_log_has(&daemon, 0, "checkpoint_unused job=2") ||
+            !crash_log_has(&daemon, 0, "began from another encoder")) {
+            crash_fault("the state was used, or refused for another reason");
+        }
+        if (crash_live(&http) != 3) {
+            crash_fault(
+                "generation %lld is live", (long long)crash_live(&http));
+        }
     }
     (void)unsetenv("KINDRED_CHECKPOINT_MS");
     leave(&daemon, &http);
@@ -499,6 +596,8 @@ main(void)
                 test_round(&queue_deaths[i], true);
             }
         }
+        test_other_kernels();
+        test_other_parent();
         for (size_t i = 0;
              i < sizeof(rollback_deaths) / sizeof(*rollback_deaths); i++) {
             if (full || rollback_deaths[i].quick) {

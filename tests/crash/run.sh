@@ -19,7 +19,7 @@ if [ ! -x "$KINDRED_CRASH_BUILD/kindredd" ]; then
     echo "0 passed, 0 failed, 1 skipped"
     exit 0
 fi
-for program in crash_faults crash_resume crash_cycles; do
+for program in crash_faults crash_resume crash_pictures crash_cycles; do
     status=0
     echo "== $program"
     "$KINDRED_BUILD/tests/crash/$program" >"$out" 2>&1 || status=$?

@@ -527,8 +527,10 @@ test_last_step_is_checked(void **state)
     train_options_default(
         &o, TRAIN_INSTANCES, TRAIN_IN_BATCH, ENCODER_READS_IMAGE, 1);
     o.batch = 8;
-    o.max_steps = 2;
+    o.max_steps = 1;
     o.optimizer.weight_decay = 1;
+    o.schedule.kind = SCHEDULE_CONSTANT;
+    o.schedule.warmup = 0;
     o.schedule.lr = 3e38f;
     fault = (struct fault){0};
     assert_int_equal(train_run(pictures, images, TRAIN_KIT_N, &o, NULL, NULL,
