@@ -176,6 +176,8 @@ start(struct daemon *daemon)
         .text_bytes_max = (size_t)config->text_bytes_max,
         .image_bytes_max = (size_t)config->image_bytes_max,
         .image_pixels_max = (uint64_t)config->image_pixels_max,
+        /* The other half of the workers is left to all other searches. */
+        .picture_waits_max = (size_t)config->read_workers / 2,
         .impressions_max = (size_t)config->impressions_max,
         .event_hook = events_hook,
         .event_hook_arg = daemon->events};

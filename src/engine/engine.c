@@ -33,7 +33,7 @@ start(struct engine *engine, const struct engine_config *config,
         config->impressions_max ? config->impressions_max : IMPRESSIONS_DEFAULT;
     enum err err = pool_new(&engine->encode_pool, engine->n_threads, false);
     if (!err) {
-        err = picture_gate_new(&engine->gate);
+        err = picture_gate_new(&engine->gate, config->picture_waits_max);
     }
     if (!err) {
         err = pool_new(&engine->scan_pool, engine->n_threads, false);

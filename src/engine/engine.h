@@ -79,6 +79,9 @@ struct engine_config {
     size_t text_bytes_max;     /* 0: ENGINE_TEXT_BYTES_MAX */
     size_t image_bytes_max;    /* of a picture's file; 0: 32 MiB */
     uint64_t image_pixels_max; /* width x height; 0: 64 million */
+    size_t picture_waits_max;  /* queries by picture and views that may wait
+                                  for memory to decode theirs; more of them
+                                  get ERR_BUSY */
     size_t impressions_max;    /* answers remembered for feedback; 0: 10,000 */
     engine_event_hook *event_hook; /* may be NULL */
     void *event_hook_arg;
@@ -666,7 +669,8 @@ struct engine_export_options {
     bool items;
     bool pairs;
     bool vectors;   /* each item with its vector of the live space */
-    bool no_images; /* else each with its picture's bytes, base64 */
+    bool no_images; /* else each with its picture's bytes, base64, or where
+                       they are not kept with the vector made from it */
 };
 /* NDJSON: first {"kindred_export": 1, "collection": ..., "fingerprint": ...,
    "settings": ...}, then {"item": {...}} and {"pair": {...}} lines. */

@@ -382,7 +382,8 @@ draw_views(struct collection *c, const struct encoder *encoder, const char *id,
         err = fitted.pixels ? OK : ERR_NOMEM;
     }
     if (!err) {
-        pictures_decode(c->engine, &picture, 1, side, channels, false, NULL);
+        pictures_decode(
+            c->engine, &picture, 1, side, channels, PICTURES_ASKED, NULL);
         err = picture.fault.err;
         if (err && fault) {
             *fault = picture.fault;

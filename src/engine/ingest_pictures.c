@@ -215,7 +215,7 @@ decode_some(struct ingest *b, const uint32_t *which, struct picture *pictures,
         pictures[i].bytes = decode ? e->picture->file.bytes : NULL;
         pictures[i].n = decode ? e->picture->file.n : 0;
     }
-    pictures_decode(b->c->engine, pictures, n, side, channels, true,
+    pictures_decode(b->c->engine, pictures, n, side, channels, PICTURES_SENT,
         b->c->engine->encode_pool);
     enum err err = OK;
     for (size_t i = 0; i < n && !err; i++) {

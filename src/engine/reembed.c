@@ -10,6 +10,7 @@
 
 #define BATCH_ITEMS 512
 #define BATCH_BYTES ((size_t)4 << 20) /* of documents */
+#define BATCH_READINGS 16             /* of pictures' files */
 #define LOAD_ROWS 1024
 
 /* ---- item numbers to ordinals -------------------------------------------- */
@@ -188,7 +189,8 @@ struct batch {
     struct snapshot *shadow;
     struct arena arena; /* ids */
     struct buf documents;
-    uint8_t *pixels; /* [max, side, side, channels]; NULL: it reads text */
+    struct picture_files *files; /* NULL: it reads text */
+    uint8_t *pixels;             /* [max, side, side, channels] */
     uint32_t side, channels;
     struct image images[BATCH_ITEMS];
     size_t n, max;
@@ -217,7 +219,7 @@ take_row(void *arg, const struct item_row *row)
         return ERR_NOMEM;
     }
     b->doc_at[b->n] = b->documents.len;
-    if (!b->pixels) {
+    if (!b->files) {
         enum err err = document_render(
             b->c->template, title, text, metadata, &b->documents);
         if (err) {
@@ -232,30 +234,54 @@ take_row(void *arg, const struct item_row *row)
     return b->documents.len > BATCH_BYTES ? ERR_TOO_LARGE : OK;
 }
 
-/* The next missing items after *after. */
+/* Append the next missing items after this one to the batch. */
 static enum err
-collect(struct batch *b, int64_t after, struct pool *pool)
+collect_rows(struct batch *b, int64_t after)
 {
     struct db *db;
-    arena_release(&b->arena);
-    arena_init(&b->arena, SMALL_ARENA_BYTES);
-    buf_clear(&b->documents);
-    b->n = 0;
-    unsigned want = b->pixels ? 0 : ITEM_WANT_TITLE | ITEM_WANT_TEXT;
-    if (!b->pixels && document_uses_metadata(b->c->template)) {
+    size_t first = b->n, n_read = 0;
+    unsigned want = b->files ? 0 : ITEM_WANT_TITLE | ITEM_WANT_TEXT;
+    if (!b->files && document_uses_metadata(b->c->template)) {
         want |= ITEM_WANT_METADATA;
     }
     enum err err = store_read_begin(b->c->engine->store, &db);
-    if (!err) {
-        err = vectors_walk_missing(
-            db, b->shadow->index->space, after, b->max, want, take_row, b);
-        err = err == ERR_TOO_LARGE ? OK : err;
-        /* Of the same moment as the hashes. */
-        if (!err && b->pixels) {
-            err = pictures_load_from(b->c, db, b->items, b->n, b->side,
-                b->channels, pool, b->pixels, b->images);
+    if (err) {
+        return err;
+    }
+    err = vectors_walk_missing(
+        db, b->shadow->index->space, after, b->max - first, want, take_row, b);
+    err = err == ERR_TOO_LARGE ? OK : err;
+    /* Files of the same moment as the hashes; rows without theirs come again
+       with the next reading. */
+    if (!err && b->files && b->n > first) {
+        err = picture_files_read(
+            b->files, db, b->items + first, b->n - first, &n_read);
+        b->n = first + n_read;
+    }
+    store_read_end(b->c->engine->store, db);
+    return err;
+}
+
+/* The next missing items after this one. Pictures fill the batch in several
+   readings, and are decoded after each, while no read is open. */
+static enum err
+collect(struct batch *b, int64_t after, struct pool *pool)
+{
+    size_t size = (size_t)b->side * b->side * b->channels;
+    enum err err = OK;
+    bool more = true;
+    arena_release(&b->arena);
+    arena_init(&b->arena, BATCH_READINGS * SMALL_ARENA_BYTES);
+    buf_clear(&b->documents);
+    b->n = 0;
+    for (int i = 0; i < BATCH_READINGS && more && !err; i++) {
+        size_t first = b->n;
+        err = collect_rows(b, first ? b->items[first - 1] : after);
+        if (!err && b->files && b->n > first) {
+            err = picture_files_decode(b->files, b->c, b->side, b->channels,
+                pool, b->pixels + first * size, b->images + first);
         }
-        store_read_end(b->c->engine->store, db);
+        more = b->files && b->n > first && b->n < b->max;
     }
     return err;
 }
@@ -311,7 +337,7 @@ encode_batch(struct batch *b, struct pool *pool)
         return ERR_CONFLICT; /* no one but the client can embed these */
     }
     for (size_t i = 0; i < b->n; i++) {
-        if (b->pixels) {
+        if (b->files) {
             struct image *image = &b->images[i];
             b->inputs[i] =
                 (struct encoder_input){.image = image->pixels ? image : NULL};
@@ -417,7 +443,8 @@ prepare_pictures(struct batch *b)
     b->channels = encoder_image_channels(encoder);
     b->max = MIN(pictures_in_block(b->side, b->channels), (size_t)BATCH_ITEMS);
     b->pixels = mem_alloc(b->max, (size_t)b->side * b->side * b->channels);
-    if (!b->pixels) {
+    enum err err = picture_files_new(&b->files);
+    if (err || !b->pixels) {
         return ERR_NOMEM;
     }
     /* Nobody but the client can embed what is not kept. */
@@ -450,6 +477,7 @@ reembed_run(struct collection *c, struct snapshot *shadow,
     }
     mem_free(b->vectors);
     mem_free(b->pixels);
+    picture_files_free(b->files);
     buf_release(&b->documents);
     arena_release(&b->arena);
     mem_free(b);

@@ -138,7 +138,8 @@ from_image(struct run *run, struct task *t)
     if (!picture.out) {
         return ERR_NOMEM;
     }
-    pictures_decode(run->engine, &picture, 1, side, channels, true, NULL);
+    pictures_decode(run->engine, &picture, 1, side, channels,
+        PICTURES_SENT | PICTURES_ASKED, NULL);
     if (picture.fault.err) {
         return fault_set(
             t->fault, picture.fault.err, "/image", "%s", picture.fault.detail);

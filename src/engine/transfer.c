@@ -73,6 +73,38 @@ write_image(struct export *e, int64_t item, struct buf *out)
     return err == ERR_NOT_FOUND ? OK : err;
 }
 
+/* A vector stands for the picture that it was made from where its bytes are not
+   kept: it goes wherever pictures go. */
+static bool
+takes_vectors(const struct export *e)
+{
+    return e->options.vectors ||
+           (e->c->fixed.vector_only && !e->options.no_images);
+}
+
+/* "vector" of an item, if it has one. Of an item without a picture it is zero:
+   no vector, so that none is taken for a picture's. */
+static enum err
+write_vector(struct export *e, int64_t item, struct buf *out)
+{
+    bool found = false;
+    enum err err =
+        vectors_get(e->db, e->space, &item, 1, (int)e->dims, e->vector, &found);
+    if (found && e->c->fixed.vector_only) {
+        double norm2 = 0;
+        for (size_t i = 0; i < e->dims; i++) {
+            norm2 += (double)e->vector[i] * e->vector[i];
+        }
+        found = norm2 > 0;
+    }
+    if (!err && found) {
+        buf_add_str(out, ",\"vector\":\"");
+        base64_encode(out, e->vector, e->dims * sizeof(*e->vector));
+        buf_add_char(out, '"');
+    }
+    return err;
+}
+
 /* Move what waits into the piece, as far as it has room. */
 static enum err
 drain_rest(struct export *e, struct buf *chunk)
@@ -103,16 +135,9 @@ write_item(void *arg, const struct item_row *row)
         buf_add_str(out, ",\"metadata\":");
         buf_add(out, row->metadata.s, row->metadata.len);
     }
-    bool found = false;
     enum err err = e->options.no_images ? OK : write_image(e, row->item, out);
-    if (!err && e->options.vectors) {
-        err = vectors_get(
-            e->db, e->space, &row->item, 1, (int)e->dims, e->vector, &found);
-    }
-    if (found) {
-        buf_add_str(out, ",\"vector\":\"");
-        base64_encode(out, e->vector, e->dims * sizeof(*e->vector));
-        buf_add_char(out, '"');
+    if (!err && takes_vectors(e)) {
+        err = write_vector(e, row->item, out);
     }
     buf_add_str(out, "}}\n");
     e->last = row->item;
@@ -262,6 +287,7 @@ engine_export_new(struct engine_stream **out, struct engine *engine,
 struct transfer_line {
     struct collection *c;
     char fingerprint[SHA256_HEX];
+    bool vector_only; /* the export's collection keeps no pictures */
     struct json *tree;
     struct buf metadata;
     float *vector;
@@ -326,7 +352,8 @@ static enum err
 read_head(struct transfer_line *t, struct fault *fault)
 {
     int64_t version;
-    const char *print = "";
+    const char *print = "", *images = "keep";
+    const struct json *settings = NULL;
     size_t len = 0;
     enum err err = json_get_i64(t->tree, "", "kindred_export", JSON_REQUIRED, 1,
         INT64_MAX, &version, fault);
@@ -340,10 +367,40 @@ read_head(struct transfer_line *t, struct fault *fault)
             t->tree, "", "fingerprint", JSON_OPTIONAL, &print, &len, fault);
     }
     if (!err) {
+        err = json_get_object(
+            t->tree, "", "settings", JSON_OPTIONAL, &settings, fault);
+    }
+    if (!err && settings) {
+        err = json_get_str(settings, "/settings", "images", JSON_OPTIONAL,
+            &images, NULL, fault);
+    }
+    if (!err) {
         snprintf(t->fingerprint, sizeof(t->fingerprint), "%.*s",
             len == SHA256_HEX - 1 ? (int)len : 0, print);
+        t->vector_only = strcmp(images, "vector") == 0;
     }
     return err;
+}
+
+/* Is there a use for a vector whose picture is gone? Only where the same
+   encoder made the others and nothing will ever be embedded again. */
+static enum err
+check_lone_vector(const struct transfer_line *t, struct fault *fault)
+{
+    struct snapshot *live = collection_live(t->c);
+    bool same = strcmp(t->fingerprint, live->fingerprint) == 0;
+    snapshot_unref(live);
+    if (!t->c->fixed.vector_only) {
+        return fault_set(fault, ERR_CONFLICT, "/item/vector",
+            "its picture is not in the export, whose collection keeps only "
+            "vectors: import it into one with \"images\": \"vector\"");
+    }
+    return same ? OK
+                : fault_set(fault, ERR_CONFLICT, "/item/vector",
+                      "another encoder made it (fingerprint %.12s...), and "
+                      "its picture is not in the export: nothing can embed it "
+                      "again",
+                      t->fingerprint);
 }
 
 static enum err
@@ -365,7 +422,7 @@ read_vector(
     }
     t->item.vector = t->vector;
     t->item.n_vector = t->dims;
-    return OK;
+    return t->vector_only ? check_lone_vector(t, fault) : OK;
 }
 
 static enum err

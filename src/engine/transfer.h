@@ -9,6 +9,11 @@
  *   {"pair": {"anchor": {...}, "positive": {...}, "negatives": [...],
  *             "weight": 1, "group": "..."}}
  *
+ * Of a collection with "images": "vector" the items have their vectors and no
+ * pictures; they are taken only into such a collection of the same fingerprint,
+ * as nothing could embed them again. What was known of their pictures (type,
+ * size, hash) is not in the export.
+ *
  * What a line gave is valid until the next is read. One thread at a time.
  */
 #ifndef ENGINE_TRANSFER_H

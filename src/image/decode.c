@@ -6,6 +6,10 @@
 #include "image/decode_parts.h"
 
 #define SHRINK_MAX 8
+/* For each pixel of a row: the band that is turned, and what codecs keep of
+   some rows, of a JPEG most. */
+#define ROWS_BYTES_A_PIXEL (3 * DECODE_BAND + 128)
+#define CODEC_BYTES ((uint64_t)256 << 10) /* state, tables, windows */
 
 static const uint8_t png_magic[] = {
     0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
@@ -103,6 +107,32 @@ check_size(const struct decode_file *file, uint64_t pixels_max)
     return OK;
 }
 
+static void
+choose_shrink(struct decode_file *file, const struct image_limits *limits)
+{
+    uint64_t side = MIN(file->header.width, file->header.height);
+
+    file->shrink = 1;
+    if (limits != NULL && limits->side_wanted != 0) {
+        while (file->shrink < SHRINK_MAX &&
+               side / (file->shrink * 2) >= limits->side_wanted) {
+            file->shrink *= 2;
+        }
+    }
+}
+
+static uint64_t
+decode_bytes(const struct decode_file *file)
+{
+    const struct decode_header *h = &file->header;
+    uint64_t width = (h->width + file->shrink - 1) / file->shrink;
+    uint64_t height = (h->height + file->shrink - 1) / file->shrink;
+
+    return width * height * (h->channels + h->codec_pixel_bytes) +
+           h->codec_bytes + h->width * ROWS_BYTES_A_PIXEL + CODEC_BYTES;
+}
+
+/* Format, header and how far it is shrunk. */
 static enum err
 inspect(enum image_format *format, struct decode_file *file,
     const struct image_limits *limits)
@@ -138,7 +168,13 @@ inspect(enum image_format *format, struct decode_file *file,
     case IMAGE_UNKNOWN:
         return refuse_unknown(file);
     }
-    return err == OK ? check_size(file, pixels_max) : err;
+    if (err == OK) {
+        err = check_size(file, pixels_max);
+    }
+    if (err == OK) {
+        choose_shrink(file, limits);
+    }
+    return err;
 }
 
 enum err
@@ -159,6 +195,7 @@ image_inspect(struct image_facts *out, const void *bytes, size_t n,
         .width = turned ? h : w,
         .height = turned ? w : h,
         .channels = file.header.channels,
+        .decode_bytes = decode_bytes(&file),
     };
     return OK;
 }
@@ -167,20 +204,12 @@ enum err
 image_decode(struct image *out, const void *bytes, size_t n,
     const struct image_limits *limits, struct fault *fault)
 {
-    struct decode_file file = {
-        .bytes = bytes, .n = n, .shrink = 1, .fault = fault};
+    struct decode_file file = {.bytes = bytes, .n = n, .fault = fault};
     enum image_format format = IMAGE_UNKNOWN;
     enum err err = inspect(&format, &file, limits);
 
     if (err != OK) {
         return err;
-    }
-    uint64_t side = MIN(file.header.width, file.header.height);
-    if (limits != NULL && limits->side_wanted != 0) {
-        while (file.shrink < SHRINK_MAX &&
-               side / (file.shrink * 2) >= limits->side_wanted) {
-            file.shrink *= 2;
-        }
     }
     switch (format) {
     case IMAGE_JPEG:

@@ -45,6 +45,8 @@ struct image_facts {
     enum image_format format;
     uint32_t width, height; /* as shown: after orientation */
     uint32_t channels;      /* of the decoded form */
+    uint64_t decode_bytes;  /* of memory that image_decode takes at most under
+                               the same limits, the result counted */
 };
 
 /* What the header says, within the limits, without decoding. Errors as
@@ -69,9 +71,10 @@ enum err image_inspect(struct image_facts *out, const void *bytes, size_t n,
  * cameras append previews; so are unknown segments and bytes between them.
  * Cost: linear in the picture's pixels and the file's bytes. Memory: the
  * result and some rows; beside these, of the whole picture, 2 bytes a sample
- * for a JPEG of several scans, 1 to 4 bytes a pixel for an interlaced PNG, 4
- * for a lossless WebP, and 3 or 4 bytes a shrunk pixel for any WebP. Any
- * thread.
+ * for a JPEG of several scans, 2 to 4 bytes a pixel for an interlaced PNG, 5
+ * for a lossless WebP and 6 for a lossy one with alpha, both with the tables
+ * of as many codes as the file has room for, and 3 or 4 bytes a shrunk pixel
+ * for any WebP. image_inspect has the sum. Any thread.
  */
 enum err image_decode(struct image *out, const void *bytes, size_t n,
     const struct image_limits *limits, struct fault *fault) NODISCARD;

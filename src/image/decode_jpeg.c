@@ -275,6 +275,33 @@ bytes_least(const struct jpeg_decompress_struct *jpeg)
     return n_blocks / 4;
 }
 
+static uint64_t
+round_up(uint64_t n, int multiple)
+{
+    uint64_t m = (uint64_t)multiple;
+    return (n + m - 1) / m * m;
+}
+
+/* The coefficients of a picture of several scans, which are all kept: 64 to a
+   block, in whole MCUs. */
+static uint64_t
+coefficient_bytes(const struct jpeg_decompress_struct *jpeg)
+{
+    uint64_t bytes = 0;
+
+    if (!jpeg->progressive_mode &&
+        jpeg->comps_in_scan == jpeg->num_components) {
+        return 0;
+    }
+    for (int i = 0; i < jpeg->num_components; i++) {
+        const jpeg_component_info *c = &jpeg->comp_info[i];
+        bytes += round_up(c->width_in_blocks, c->h_samp_factor) *
+                 round_up(c->height_in_blocks, c->v_samp_factor) *
+                 sizeof(JBLOCK);
+    }
+    return bytes;
+}
+
 static enum err
 header_of(struct reader *reader, struct decode_header *out)
 {
@@ -304,6 +331,7 @@ header_of(struct reader *reader, struct decode_header *out)
         .channels = (uint32_t)n,
         .orientation = orientation_of(reader->file->bytes, reader->file->n),
         .bytes_least = bytes_least(jpeg),
+        .codec_bytes = coefficient_bytes(jpeg),
     };
     return OK;
 }

@@ -14,9 +14,12 @@
 /* What a header says, as stored: before orientation. */
 struct decode_header {
     uint64_t width, height;
-    uint32_t channels;    /* of the result, 1 or 3 */
-    uint32_t orientation; /* EXIF's, 1..8 */
-    uint64_t bytes_least; /* a file of so many pixels has; 0: not known */
+    uint32_t channels;          /* of the result, 1 or 3 */
+    uint32_t orientation;       /* EXIF's, 1..8 */
+    uint64_t bytes_least;       /* a file of so many pixels has; 0: not known */
+    uint64_t codec_bytes;       /* of memory that the codec takes for the whole
+                                   picture, however it is shrunk; rows aside */
+    uint32_t codec_pixel_bytes; /* and for each pixel of the shrunk one */
 };
 
 struct decode_file {

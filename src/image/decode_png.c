@@ -57,6 +57,13 @@ pixel_bits(uint32_t colour, uint32_t depth)
     }
 }
 
+/* Bytes of a pixel once it is expanded; any may have got alpha by tRNS. */
+static uint32_t
+expanded(uint32_t colour)
+{
+    return colour == GREY || colour == GREY_ALPHA ? 2 : 4;
+}
+
 /*
  * The chunks after the header: *orientation and *data_bytes (of IDAT). Each is
  * its length, its type, its data, its checksum. What follows IEND is not
@@ -141,6 +148,7 @@ decode_png_inspect(struct decode_file *file)
         .channels = colour == GREY || colour == GREY_ALPHA ? 1 : 3,
         .orientation = orientation,
         .bytes_least = bytes_least,
+        .codec_bytes = b[28] != 0 ? width * height * expanded(colour) : 0,
     };
     return OK;
 }

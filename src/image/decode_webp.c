@@ -1,7 +1,8 @@
 /*
  * decode_webp.c - WebP through libwebp, which decodes whole pictures, shrunk
  * where that is wanted. Its own memory (malloc) is some rows for the lossy
- * form, four bytes a pixel for the lossless one.
+ * form; for the lossless one, and for alpha coded like it, the whole picture
+ * and the tables of its codes.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -10,6 +11,20 @@
 
 #include "base/alloc.h"
 #include "image/decode_parts.h"
+
+/*
+ * What the lossless form takes of memory: 4 bytes a pixel, its transforms and
+ * the map of its codes (a word for 4 x 4 pixels each, 3 of them). The map
+ * chooses among groups of 5 codes, at most 65,536; a group has 20 bits in the
+ * file at least, and its tables take 20 KiB with the largest colour cache.
+ */
+#define LOSSLESS_PIXEL_BYTES 5
+#define GROUPS_MAX 65536
+#define GROUP_BITS 20
+#define GROUP_BYTES 20584
+/* Beside it, of alpha: its plane. */
+#define ALPHA_PIXEL_BYTES (LOSSLESS_PIXEL_BYTES + 1)
+enum { MIXED, LOSSY, LOSSLESS }; /* a file's format, as libwebp says it */
 
 static uint32_t
 little_endian(const uint8_t *p)
@@ -58,6 +73,23 @@ orientation_of(const uint8_t *bytes, size_t n)
     return 1;
 }
 
+/* Memory for the whole picture, beside the pixels that it gives. */
+static uint64_t
+codec_bytes(const WebPBitstreamFeatures *features, size_t n)
+{
+    uint64_t w = (uint64_t)features->width, h = (uint64_t)features->height;
+
+    if (features->format == LOSSY && !features->has_alpha) {
+        return 0;
+    }
+    uint64_t n_groups = MIN((w + 3) / 4 * ((h + 3) / 4), (uint64_t)GROUPS_MAX);
+    n_groups = MIN(n_groups, (uint64_t)n * 8 / GROUP_BITS);
+    return n_groups * GROUP_BYTES + w * h *
+                                        (features->format == LOSSLESS
+                                                ? LOSSLESS_PIXEL_BYTES
+                                                : ALPHA_PIXEL_BYTES);
+}
+
 enum err
 decode_webp_inspect(struct decode_file *file)
 {
@@ -80,6 +112,8 @@ decode_webp_inspect(struct decode_file *file)
         .height = (uint64_t)features.height,
         .channels = 3,
         .orientation = orientation_of(file->bytes, file->n),
+        .codec_bytes = codec_bytes(&features, file->n),
+        .codec_pixel_bytes = features.has_alpha ? 4 : 3,
     };
     return OK;
 }

@@ -755,18 +755,30 @@ test_export(void **state)
     kit_reply_free(&two);
 }
 
-/* A body that stays unfinished; the connection, to be closed. */
+/* A new connection over which these bytes have gone; to be closed. */
 static int
-hold_memory(const struct kit_daemon *daemon, size_t n)
+connect_and_send(const struct kit_daemon *daemon, const struct buf *text)
 {
     struct sockaddr_in to = {.sin_family = AF_INET};
-    struct buf text;
     to.sin_port = htons((uint16_t)daemon->port);
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(fd >= 0);
     assert_int_equal(
         connect(fd, (const struct sockaddr *)(const void *)&to, sizeof(to)), 0);
+    for (size_t at = 0; at < text->len;) {
+        ssize_t sent = send(fd, text->data + at, text->len - at, MSG_NOSIGNAL);
+        assert_true(sent > 0);
+        at += (size_t)sent;
+    }
+    return fd;
+}
+
+/* A body that stays unfinished; the connection, to be closed. */
+static int
+hold_memory(const struct kit_daemon *daemon, size_t n)
+{
+    struct buf text;
     buf_init(&text, 1u << 24);
     buf_printf(&text,
         "POST " P "/search HTTP/1.1\r\nHost: localhost\r\n"
@@ -774,11 +786,7 @@ hold_memory(const struct kit_daemon *daemon, size_t n)
         n + 1);
     for (size_t i = 0; i < n; i++)
         buf_add_char(&text, ' ');
-    for (size_t at = 0; at < text.len;) {
-        ssize_t sent = send(fd, text.data + at, text.len - at, MSG_NOSIGNAL);
-        assert_true(sent > 0);
-        at += (size_t)sent;
-    }
+    int fd = connect_and_send(daemon, &text);
     buf_release(&text);
     return fd;
 }
@@ -854,6 +862,54 @@ test_no_room(void **state)
     buf_release(&line);
 }
 
+/* As many queries at once as there are workers, by pictures that take so much
+   memory that each is decoded alone: half of the workers may wait, so the
+   last is answered that it should try again, at once. */
+static void
+test_turns(void **state)
+{
+    (void)state;
+    enum { WORKERS = 4 };
+    struct image image;
+    struct buf file, text;
+    int n_fine = 0, n_busy = 0;
+    buf_init(&file, 1u << 26);
+    buf_init(&text, 1u << 26);
+    image_kit_paint(&image, 1600, 1600, 3, 62);
+    image_kit_webp(&file, &image, &(struct image_kit){.lossless = true});
+    image_release(&image);
+    buf_printf(&text,
+        "POST " P "/search/image HTTP/1.1\r\nHost: localhost\r\n"
+        "Connection: close\r\nContent-Length: %zu\r\n\r\n",
+        file.len);
+    buf_add(&text, file.data, file.len);
+    for (int round = 0; round < 20 && (n_fine == 0 || n_busy == 0); round++) {
+        int fds[WORKERS];
+        for (int i = 0; i < WORKERS; i++)
+            fds[i] = connect_and_send(&small, &text);
+        for (int i = 0; i < WORKERS; i++) {
+            struct buf reply;
+            char piece[4096];
+            ssize_t n;
+            buf_init(&reply, 1u << 20);
+            while ((n = recv(fds[i], piece, sizeof(piece), 0)) > 0)
+                buf_add(&reply, piece, (size_t)n);
+            buf_add_char(&reply, '\0');
+            bool busy = strstr(reply.data, " 503 ") != NULL;
+            assert_true(busy || strstr(reply.data, " 200 ") != NULL);
+            assert_true(!busy || strstr(reply.data, "Retry-After: 1") != NULL);
+            n_busy += busy;
+            n_fine += !busy;
+            buf_release(&reply);
+            (void)close(fds[i]);
+        }
+    }
+    assert_true(n_fine > 0);
+    assert_true(n_busy > 0);
+    buf_release(&file);
+    buf_release(&text);
+}
+
 static bool
 start_all(void)
 {
@@ -886,6 +942,7 @@ main(void)
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_turns),
         cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_train_options),
         cmocka_unit_test(test_collections),

@@ -18,6 +18,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <malloc.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <cmocka.h>
 
 #include "base/alloc.h"
@@ -526,6 +531,115 @@ test_scans_are_counted(void **state)
     image_release(&in);
 }
 
+/* ---- memory ----------------------------------------------------------------
+ */
+
+/* A sanitizer's own memory is in a process's account. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define PEAK_IS_TOLD false
+#else
+#define PEAK_IS_TOLD true
+#endif
+
+/* The most memory that decoding took, by a child's account of itself; 0: the
+   machine does not tell. */
+static uint64_t
+peak_of(const struct buf *file, const struct image_limits *limits)
+{
+    uint64_t peak = 0;
+    int ends[2];
+
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct rusage before, after;
+        struct image out = {0};
+        struct fault fault = {0};
+        (void)malloc_trim(0);
+        FILE *reset = fopen("/proc/self/clear_refs", "w");
+        if (reset != NULL) {
+            (void)fputs("5", reset); /* the peak begins anew */
+            (void)fclose(reset);
+        }
+        (void)getrusage(RUSAGE_SELF, &before);
+        enum err err =
+            image_decode(&out, file->data, file->len, limits, &fault);
+        (void)getrusage(RUSAGE_SELF, &after);
+        peak = 1024 * (uint64_t)(after.ru_maxrss - before.ru_maxrss);
+        bool told =
+            err == OK && write(ends[1], &peak, sizeof(peak)) == sizeof(peak);
+        _exit(told ? 0 : 1);
+    }
+    int status = 1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(read(ends[0], &peak, sizeof(peak)), sizeof(peak));
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+    return peak;
+}
+
+/* What image_inspect says beforehand holds, and is not far from what is taken
+   (but for a lossless WebP, whose number of codes is not known before). */
+static void
+test_memory_is_told(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        encode_fn *encode;
+        struct image_kit kit;
+        uint64_t slack; /* told beyond what is taken */
+    } forms[] = {
+        {"jpeg", image_kit_jpeg, {.subsampled = true}, 0},
+        {"jpeg turned", image_kit_jpeg, {.orientation = 6}, 0},
+        {"jpeg progressive", image_kit_jpeg, {.interlaced = true}, 0},
+        {"jpeg progressive, half of the colour", image_kit_jpeg,
+            {.interlaced = true, .subsampled = true}, 0},
+        {"png", image_kit_png, {.alpha = true}, 0},
+        {"png interlaced", image_kit_png, {.interlaced = true}, 6 << 20},
+        {"png interlaced, alpha", image_kit_png,
+            {.interlaced = true, .alpha = true}, 0},
+        {"webp", image_kit_webp, {.quality = 50}, 0},
+        {"webp lossless", image_kit_webp, {.lossless = true}, UINT32_MAX * 8},
+        {"webp alpha", image_kit_webp, {.alpha = true}, UINT32_MAX * 8},
+    };
+    struct image in;
+
+    if (!PEAK_IS_TOLD) {
+        print_message("not with a sanitizer\n");
+        skip();
+    }
+    image_kit_paint(&in, 2048, 1536, 3, 5);
+    for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
+        struct buf file;
+        buf_init(&file, FILE_MAX);
+        forms[i].encode(&file, &in, &forms[i].kit);
+        for (uint32_t side = 0; side <= 64; side += 64) {
+            struct image_limits limits = {.side_wanted = side};
+            struct image_facts facts = {0};
+            struct fault fault = {0};
+            assert_int_equal(
+                image_inspect(&facts, file.data, file.len, &limits, &fault),
+                OK);
+            uint64_t peak = peak_of(&file, &limits);
+            if (peak == 0) {
+                print_message("%s: the peak is not told here\n", forms[i].name);
+                continue;
+            }
+            print_message("%s, side %u: told %.2f MB, taken %.2f MB\n",
+                forms[i].name, side, (double)facts.decode_bytes / 1e6,
+                (double)peak / 1e6);
+            assert_true(peak <= facts.decode_bytes + ((uint64_t)256 << 10));
+            assert_true(facts.decode_bytes <=
+                        peak + peak / 4 + ((uint64_t)2 << 20) + forms[i].slack);
+        }
+        buf_release(&file);
+    }
+    image_release(&in);
+}
+
 /* ---- out of memory ---------------------------------------------------------
  */
 
@@ -579,6 +693,7 @@ main(void)
         cmocka_unit_test(test_random_damage),
         cmocka_unit_test(test_limits_are_exact),
         cmocka_unit_test(test_scans_are_counted),
+        cmocka_unit_test(test_memory_is_told),
         cmocka_unit_test(test_allocations_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
