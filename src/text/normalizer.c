@@ -328,16 +328,18 @@ match_len(const struct normalizer_step *step, const char *s, size_t len)
     return n >= step->run_min ? n : 0;
 }
 
+/* Matches are short and many: the text between them is copied by bytes. */
 static void
 apply_replace(const struct normalizer_step *step, const char *s, size_t len,
     struct scratch *out)
 {
+    const char first = step->pattern.bytes[0];
     size_t i = 0;
-    while (i < len) {
-        const char *at = memchr(s + i, step->pattern.bytes[0], len - i);
-        size_t skip = at == NULL ? len - i : (size_t)(at - (s + i));
-        scratch_add(out, s + i, skip);
-        i += skip;
+    while (i < len && scratch_room(out, len - i + step->content.len)) {
+        char *to = out->data + out->len;
+        while (i < len && s[i] != first)
+            *to++ = s[i++];
+        out->len = (size_t)(to - out->data);
         if (i == len)
             break;
         size_t n = match_len(step, s + i, len - i);

@@ -122,11 +122,11 @@ add_with_marks(const struct pretokenizer_step *step, struct scratch *out,
     const char *s, size_t len)
 {
     size_t i = 0;
-    while (i < len) {
-        const char *space = memchr(s + i, ' ', len - i);
-        size_t n = space == NULL ? len - i : (size_t)(space - (s + i));
-        scratch_add(out, s + i, n);
-        i += n;
+    while (i < len && scratch_room(out, len - i + step->mark_len)) {
+        char *to = out->data + out->len;
+        while (i < len && s[i] != ' ')
+            *to++ = s[i++];
+        out->len = (size_t)(to - out->data);
         if (i < len) {
             scratch_add(out, step->mark, step->mark_len);
             i++;

@@ -68,7 +68,8 @@ struct tokenizer_piece {
  * is brought to NFKC, every space becomes U+2581, one more is set before it,
  * and nothing is added at the ends.
  *
- *   pieces      [n]  in any order
+ *   pieces      [n]  in any order; of pieces that are alike (published lists
+ *               have such) the one with the highest score is found
  *   unknown_id  the number of what no piece covers; in the list
  */
 enum err tokenizer_from_pieces(const struct tokenizer_piece *pieces, size_t n,

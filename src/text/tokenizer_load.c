@@ -434,24 +434,72 @@ tokenizer_from_vocab(const char *vocab, size_t len, bool lowercase,
     return finish(t, err, out);
 }
 
+/* hidden[i] for the pieces that are not to be found: the control pieces, and
+   of those that are alike all but the one with the highest score. */
+static enum err
+mark_hidden(bool *hidden, const struct tokenizer_piece *pieces, size_t n)
+{
+    struct trie_key *keys = mem_alloc(n, sizeof *keys);
+    size_t n_keys = 0, best = 0;
+    if (keys == NULL)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < n; i++) {
+        hidden[i] = pieces[i].hidden;
+        if (!hidden[i])
+            keys[n_keys++] = (struct trie_key){
+                pieces[i].s, (uint32_t)pieces[i].len, (uint32_t)i};
+    }
+    (void)trie_sort(keys, n_keys);
+    for (size_t k = 1; k < n_keys; k++) {
+        uint32_t i = keys[k].value, j = keys[best].value;
+        if (keys[k].len != keys[best].len ||
+            memcmp(keys[k].s, keys[best].s, keys[k].len) != 0) {
+            best = k;
+        } else if (pieces[i].score > pieces[j].score) {
+            hidden[j] = true;
+            best = k;
+        } else {
+            hidden[i] = true;
+        }
+    }
+    mem_free(keys);
+    return OK;
+}
+
+static enum err
+add_pieces(struct pieces *to, const struct tokenizer_piece *pieces, size_t n,
+    struct fault *fault)
+{
+    char at[FAULT_POINTER_MAX];
+    bool *hidden = mem_alloc(n, sizeof *hidden);
+    enum err err = hidden == NULL ? ERR_NOMEM : OK;
+    for (size_t i = 0; i < n && err == OK; i++) {
+        item_pointer(at, "", i);
+        if (!isfinite(pieces[i].score) || pieces[i].len > PIECE_BYTES_MAX)
+            err = fault_set(fault, ERR_INVALID, at,
+                "a score that is no number, or a piece of %zu bytes",
+                pieces[i].len);
+    }
+    if (err == OK)
+        err = mark_hidden(hidden, pieces, n);
+    for (size_t i = 0; i < n && err == OK; i++) {
+        item_pointer(at, "", i);
+        err = pieces_add(
+            to, pieces[i].id, pieces[i].s, pieces[i].len, hidden[i], at, fault);
+    }
+    mem_free(hidden);
+    return err == OK ? pieces_build(to, "", fault) : err;
+}
+
 static enum err
 read_pieces(struct tokenizer *t, const struct tokenizer_piece *pieces, size_t n,
     uint32_t unknown_id, struct fault *fault)
 {
-    char at[FAULT_POINTER_MAX];
     size_t len;
-    enum err err = OK;
-    for (size_t i = 0; i < n && err == OK; i++) {
-        item_pointer(at, "", i);
-        if (!isfinite(pieces[i].score))
-            err =
-                fault_set(fault, ERR_INVALID, at, "a score that is no number");
-        else
-            err = pieces_add(&t->pieces, pieces[i].id, pieces[i].s,
-                pieces[i].len, pieces[i].hidden, at, fault);
-    }
-    if (err == OK)
-        err = pieces_build(&t->pieces, "", fault);
+    if (n == 0 || n > PIECES_MAX)
+        return fault_set(fault, ERR_INVALID, "",
+            "%zu pieces; there must be 1 to %zu", n, PIECES_MAX);
+    enum err err = add_pieces(&t->pieces, pieces, n, fault);
     if (err == OK && pieces_get(&t->pieces, unknown_id, &len) == NULL)
         err = fault_set(fault, ERR_INVALID, "",
             "no piece has the number %lu of the unknown",

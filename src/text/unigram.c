@@ -5,9 +5,14 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/hash.h"
 #include "text/unicode.h"
 
 #define NOT_REACHED UINT32_MAX
+#define N_PARTS 16384
+/* Ways closer than this may change places with what stands before. Sums are
+   at most some 10^8, which doubles have to 10^-8. */
+#define NEAR 1e-6
 
 /* The best way to a place in the text. */
 struct node {
@@ -37,14 +42,9 @@ part_len(const char *s, size_t len)
     size_t i = 0;
     while (i < len && is_space_mark(s + i, len - i))
         i += UNIGRAM_SPACE_LEN;
-    while (i < len) {
-        const char *mark = memchr(s + i, UNIGRAM_SPACE[0], len - i);
-        if (mark == NULL)
-            return len;
-        i = (size_t)(mark - s);
-        if (is_space_mark(mark, len - i))
+    for (; i < len; i++) {
+        if (s[i] == UNIGRAM_SPACE[0] && is_space_mark(s + i, len - i))
             return i;
-        i++;
     }
     return len;
 }
@@ -79,6 +79,9 @@ unigram_init(struct unigram *out, const struct pieces *pieces, double *scores,
             lowest = fmin(lowest, scores[i]);
     }
     out->unknown_score = lowest - UNIGRAM_UNKNOWN_PENALTY;
+    out->fingerprint = hash_bytes(pieces->bytes.data, pieces->bytes.len,
+        hash_bytes(pieces->places, pieces->n * sizeof *pieces->places,
+            hash_bytes(scores, pieces->n * sizeof *scores, unknown_id)));
     for (unsigned i = 0; i < 256; i++) {
         char name[8];
         int n = snprintf(name, sizeof name, "<0x%02X>", i);
@@ -97,6 +100,7 @@ unigram_release(struct unigram *model)
 void
 unigram_work_init(struct unigram_work *work, size_t max_bytes)
 {
+    *work = (struct unigram_work){0};
     scratch_init(&work->nodes, (max_bytes + 1) * sizeof(struct node));
 }
 
@@ -104,24 +108,35 @@ void
 unigram_work_release(struct unigram_work *work)
 {
     scratch_release(&work->nodes);
+    mem_free(work->parts);
+    work->parts = NULL;
 }
 
-static void
+/* Returns whether the two ways were near each other. */
+static bool
 improve(struct node *node, double score, size_t start, uint32_t id)
 {
-    if (node->start == NOT_REACHED || score > node->score)
+    if (node->start == NOT_REACHED) {
         *node = (struct node){score, (uint32_t)start, id};
+        return false;
+    }
+    double gain = score - node->score;
+    if (gain > 0)
+        *node = (struct node){score, (uint32_t)start, id};
+    return gain < NEAR && gain > -NEAR;
 }
 
 /* Fill nodes[0..len] with the best way to every place; nodes[0] has what the
-   text before scored, so that a text sums up alike in parts and as a whole. */
-static void
+   text before scored, so that a text sums up alike in parts and as a whole.
+   Returns whether some choice was near. */
+static bool
 search(const struct unigram *model, const struct trie *trie, const char *s,
     size_t len, struct node *nodes)
 {
     for (size_t i = 1; i <= len; i++)
         nodes[i].start = NOT_REACHED;
     size_t n;
+    bool near = false;
     for (size_t start = 0; start < len; start += n) {
         const double here = nodes[start].score;
         uint32_t node = trie->root;
@@ -133,13 +148,14 @@ search(const struct unigram *model, const struct trie *trie, const char *s,
             if (!trie_ends(node))
                 continue;
             uint32_t id = trie_value(trie, node);
-            improve(&nodes[end], here + model->scores[id], start, id);
+            near |= improve(&nodes[end], here + model->scores[id], start, id);
             alone |= end - start == n;
         }
         if (!alone)
-            improve(&nodes[start + n], here + model->unknown_score, start,
-                model->unknown_id);
+            near |= improve(&nodes[start + n], here + model->unknown_score,
+                start, model->unknown_id);
     }
+    return near;
 }
 
 /* Turn the links around: nodes[i].start becomes the end of the piece at i. */
@@ -198,29 +214,106 @@ put_path(const struct unigram *model, const struct pieces *pieces,
     }
 }
 
+/* The place of a part, whether or not it is there; NULL for long ones. */
+static struct unigram_part *
+place_of(struct unigram_work *work, const char *s, size_t len)
+{
+    if (len > UNIGRAM_PART_BYTES)
+        return NULL;
+    return &work->parts[hash_bytes(s, len, 0) % N_PARTS];
+}
+
+/* Remember the pieces of s; not when one of them is unknown. */
+static void
+remember(const struct unigram *model, struct unigram_part *part, const char *s,
+    size_t len, const struct node *nodes)
+{
+    size_t n = 0;
+    part->len = 0;
+    for (size_t i = 0; i < len; i = nodes[i].start) {
+        uint32_t id = nodes[nodes[i].start].id;
+        if (id == model->unknown_id || n == UNIGRAM_PART_PIECES)
+            return;
+        part->ids[n++] = id;
+    }
+    part->len = (unsigned char)len;
+    part->n = (unsigned char)n;
+    memcpy(part->s, s, len);
+}
+
+/* A text on its way: the sum of what is done, and what waits. */
+struct path {
+    const struct unigram *model;
+    const struct pieces *pieces;
+    struct piece_sink *sink;
+    struct pending unknown;
+    double score;
+};
+
+/* The scores are added one by one, as the search would. */
+static void
+put_remembered(struct path *path, const struct unigram_part *part)
+{
+    if (path->unknown.len > 0)
+        put_unknown(path->model, path->pieces, &path->unknown, path->sink);
+    for (size_t i = 0; i < part->n; i++) {
+        piece_sink_put(path->sink, part->ids[i]);
+        path->score += path->model->scores[part->ids[i]];
+    }
+}
+
+static enum err
+put_part(
+    struct path *path, const char *s, size_t len, struct unigram_work *work)
+{
+    struct unigram_part *part = place_of(work, s, len);
+    if (part != NULL && part->len == len && memcmp(part->s, s, len) == 0) {
+        put_remembered(path, part);
+        return OK;
+    }
+    scratch_clear(&work->nodes);
+    if (!scratch_room(&work->nodes, (len + 1) * sizeof(struct node)))
+        return work->nodes.err;
+    /* mem_realloc aligns for every type. */
+    struct node *nodes = (struct node *)(void *)work->nodes.data;
+    nodes[0] = (struct node){path->score, 0, 0};
+    bool near = search(path->model, &path->pieces->trie, s, len, nodes);
+    path->score = nodes[len].score;
+    turn_around(nodes, len);
+    if (part != NULL && !near)
+        remember(path->model, part, s, len, nodes);
+    put_path(
+        path->model, path->pieces, s, len, nodes, &path->unknown, path->sink);
+    return OK;
+}
+
+/* The remembered parts are those of this model. */
+static enum err
+own_parts(const struct unigram *model, struct unigram_work *work)
+{
+    if (work->parts != NULL && work->owner == model->fingerprint)
+        return OK;
+    mem_free(work->parts);
+    work->parts = mem_calloc(N_PARTS, sizeof *work->parts);
+    work->owner = model->fingerprint;
+    return work->parts == NULL ? ERR_NOMEM : OK;
+}
+
 enum err
 unigram_encode(const struct unigram *model, const struct pieces *pieces,
     const char *s, size_t len, struct unigram_work *work,
     struct piece_sink *sink)
 {
-    struct pending unknown = {s, 0};
-    double score = 0;
-    while (len > 0) {
+    struct path path = {
+        .model = model, .pieces = pieces, .sink = sink, .unknown = {s, 0}};
+    enum err err = own_parts(model, work);
+    while (len > 0 && err == OK) {
         size_t n = model->parts ? part_len(s, len) : len;
-        scratch_clear(&work->nodes);
-        if (!scratch_room(&work->nodes, (n + 1) * sizeof(struct node)))
-            return work->nodes.err;
-        /* mem_realloc aligns for every type. */
-        struct node *nodes = (struct node *)(void *)work->nodes.data;
-        nodes[0] = (struct node){score, 0, 0};
-        search(model, &pieces->trie, s, n, nodes);
-        score = nodes[n].score;
-        turn_around(nodes, n);
-        put_path(model, pieces, s, n, nodes, &unknown, sink);
+        err = put_part(&path, s, n, work);
         s += n;
         len -= n;
     }
-    if (unknown.len > 0)
-        put_unknown(model, pieces, &unknown, sink);
-    return OK;
+    if (err == OK && path.unknown.len > 0)
+        put_unknown(model, pieces, &path.unknown, sink);
+    return err;
 }

@@ -10,7 +10,10 @@
  * sums that are alike the one whose last piece begins first wins.
  *
  * A text is searched in parts that cannot share a piece: it is cut before a
- * U+2581 behind another character, if no piece has such a place inside.
+ * U+2581 behind another character, if no piece has such a place inside. The
+ * parts that a thread met last are remembered, when they are short, all known,
+ * and no other way came near the best: then the sum of what stands before
+ * cannot have decided, and a part has one answer.
  */
 #ifndef TEXT_UNIGRAM_H
 #define TEXT_UNIGRAM_H
@@ -31,13 +34,27 @@ struct unigram {
     double unknown_score;
     uint32_t unknown_id;
     bool byte_fallback;
-    bool parts;          /* texts may be cut before U+2581 */
-    uint32_t bytes[256]; /* with byte_fallback; UINT32_MAX: not there */
+    bool parts;           /* texts may be cut before U+2581 */
+    uint32_t bytes[256];  /* with byte_fallback; UINT32_MAX: not there */
+    uint64_t fingerprint; /* of all that a path depends on */
 };
 
-/* What a search needs of its thread: nodes and a failure. */
+#define UNIGRAM_PART_BYTES 29
+#define UNIGRAM_PART_PIECES 8
+
+/* A part that was met: 64 bytes. */
+struct unigram_part {
+    unsigned char len; /* 0: none here */
+    unsigned char n;
+    char s[UNIGRAM_PART_BYTES + 1];
+    uint32_t ids[UNIGRAM_PART_PIECES];
+};
+
+/* What a search needs of its thread. */
 struct unigram_work {
     struct scratch nodes;
+    struct unigram_part *parts; /* NULL until the first search */
+    uint64_t owner;             /* whose parts they are */
 };
 
 /*
