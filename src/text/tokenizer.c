@@ -116,6 +116,8 @@ run_text(struct run *run, const char *s, size_t len, bool first)
     size_t i = 0;
     run->err = normalizer_apply(&run->tokenizer->normalizer, s, len,
         &run->workspace->normalizer, &form);
+    if (run->err != OK)
+        return;
     first = first && !form.lead_dropped;
     while (run->err == OK && added_next(added, &added->normalized, form.s,
                                  form.len, &i, &text, &token)) {

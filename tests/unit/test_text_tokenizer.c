@@ -275,6 +275,40 @@ test_added_tokens(void **state)
     tokenizer_free(t);
 }
 
+/* The beginning of the text is that of its first part alone. */
+static void
+test_mark_only_first(void **state)
+{
+    struct tokenizer *t = make_json(
+        "{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"?\",0],"
+        "[\"\\u2581\",-1],[\"a\",-2],[\"\\u2581a\",-2]]},\"pre_tokenizer\":"
+        "{\"type\":\"Metaspace\",\"replacement\":\"\\u2581\","
+        "\"prepend_scheme\":\"first\"},\"added_tokens\":["
+        "{\"id\":4,\"content\":\"<n>\",\"normalized\":true},"
+        "{\"id\":5,\"content\":\"<r>\"}]}");
+    (void)state;
+    check(t, "a<n>a a", "3 4 2 3");
+    check(t, "<n>a", "4 2");
+    check(t, "a<r>a", "3 5 2");
+    tokenizer_free(t);
+}
+
+/* Marks that stay (they are spacing) change places with each other, over marks
+   and control characters that go. */
+static void
+test_marks_in_order(void **state)
+{
+    struct tokenizer *t =
+        make_json("{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,"
+                  "\"\xF0\x9D\x85\xA5\":1,\"##\xF0\x9D\x85\xAD\":2}},"
+                  "\"normalizer\":{\"type\":\"BertNormalizer\"}}");
+    (void)state;
+    check(t, "\xF0\x9D\x85\xAD\xF0\x9D\x85\xA5", "1 2");
+    check(t, "\xF0\x9D\x85\xAD\xCC\x81\xF0\x9D\x85\xA5", "1 2");
+    check(t, "\xF0\x9D\x85\xAD\x01\xF0\x9D\x85\xA5", "1 2");
+    tokenizer_free(t);
+}
+
 static void
 test_template(void **state)
 {
@@ -436,6 +470,8 @@ main(void)
         cmocka_unit_test(test_unigram),
         cmocka_unit_test(test_workspace_goes_round),
         cmocka_unit_test(test_added_tokens),
+        cmocka_unit_test(test_mark_only_first),
+        cmocka_unit_test(test_marks_in_order),
         cmocka_unit_test(test_template),
         cmocka_unit_test(test_precedence_of_equal_pieces),
         cmocka_unit_test(test_long_texts),

@@ -21,6 +21,7 @@
 #include "base/alloc.h"
 #include "base/base64.h"
 #include "base/buf.h"
+#include "text/charsmap.h"
 #include "text/tokenizer.h"
 
 #define WORDPIECE                                                              \
@@ -286,12 +287,12 @@ make_map(struct map *map)
     map->units[base] = 0x80000000U | 1;
 }
 
-static enum err
-load_map(const struct map *map, struct fault *fault)
+/* The base64 text of a map, appended. */
+static void
+add_map(struct buf *out, const struct map *map)
 {
-    struct buf bytes, value;
+    struct buf bytes;
     buf_init(&bytes, 1 << 16);
-    buf_init(&value, 1 << 16);
     for (int k = 0; k < 32; k += 8)
         buf_add_char(&bytes, (char)(map->size >> k & 255));
     for (size_t i = 0; i < N_UNITS; i++) {
@@ -299,14 +300,60 @@ load_map(const struct map *map, struct fault *fault)
             buf_add_char(&bytes, (char)(map->units[i] >> k & 255));
     }
     buf_add(&bytes, map->strings, map->n_strings);
+    base64_encode(out, bytes.data, bytes.len);
+    buf_release(&bytes);
+}
+
+static enum err
+load_map(const struct map *map, struct fault *fault)
+{
+    struct buf value;
+    buf_init(&value, 1 << 16);
     buf_add_str(
         &value, "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"");
-    base64_encode(&value, bytes.data, bytes.len);
+    add_map(&value, map);
     buf_add_str(&value, "\"}");
     enum err err = load("normalizer", value.data, fault);
-    buf_release(&bytes);
     buf_release(&value);
     return err;
+}
+
+static void
+check_mapped(const struct charsmap *map, const char *text, const char *want)
+{
+    struct scratch out;
+    scratch_init(&out, 1 << 16);
+    charsmap_apply(map, &out, text, strlen(text));
+    assert_int_equal(out.len, strlen(want));
+    assert_memory_equal(out.data, want, out.len);
+    scratch_release(&out);
+}
+
+/* What a map does: the shortest key of a cluster takes the whole of it. */
+static void
+test_map_applied(void **state)
+{
+    struct map map;
+    struct charsmap made = {0};
+    struct buf text;
+    const uint32_t cr = 1 ^ '\r', crlf = 64 ^ '\n', value = 201;
+    (void)state;
+    make_map(&map);
+    map.units[cr] = '\r' | (cr ^ 64) << 10;
+    map.units[crlf] = '\n' | 1 << 8 | (crlf ^ value) << 10;
+    map.units[value] = 0x80000000U | 2;
+    buf_init(&text, 1 << 16);
+    add_map(&text, &map);
+    assert_int_equal(charsmap_init(&made, text.data, text.len, "", NULL), OK);
+    check_mapped(&made, "", "");
+    check_mapped(&made, "bab", "bxyb");
+    check_mapped(&made, "b\r\nb\rb\n", "byb\rb\n");
+    check_mapped(&made, "ba\xCC\x81z", "bxyz"); /* a with its mark */
+    check_mapped(&made, "a\xCC\x81\xCC\x81z", "xyz");
+    check_mapped(&made, "a\xCC\x81\xCC\x81\xCC\x81z", /* seven bytes */
+        "xy\xCC\x81\xCC\x81\xCC\x81z");
+    charsmap_release(&made);
+    buf_release(&text);
 }
 
 static void
@@ -491,6 +538,7 @@ main(void)
         cmocka_unit_test(test_no_json),
         cmocka_unit_test(test_counts),
         cmocka_unit_test(test_maps),
+        cmocka_unit_test(test_map_applied),
         cmocka_unit_test(test_vocab_txt),
         cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_memory_runs_out),
