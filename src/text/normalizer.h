@@ -100,7 +100,7 @@ void normalizer_work_release(struct normalizer_work *work);
  *   out     valid until the next call with this work
  *
  * ERR_TOO_LARGE when a step's result is over the work's maximum; ERR_NOMEM.
- * Linear, but for texts whose marks stand in the wrong order by the thousand.
+ * Linear, whatever the order of the marks.
  */
 enum err normalizer_apply(const struct normalizer *normalizer, const char *s,
     size_t len, struct normalizer_work *work, struct normalized *out) NODISCARD;

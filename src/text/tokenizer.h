@@ -89,8 +89,10 @@ const char *tokenizer_piece(
 /* How many special tokens every text gets. */
 size_t tokenizer_n_special(const struct tokenizer *tokenizer);
 
-/* One thread's memory for tokenizing, for any tokenizer; it grows to what the
-   longest text needed. Gives NULL when memory is out; free takes NULL. */
+/* One thread's memory for tokenizing; it grows to what the longest text needed,
+   and remembers words of the Unigram tokenizer that it served last (1 MB). Any
+   tokenizer may use it, but in turns it is slow: have one for each. Gives NULL
+   when memory is out; free takes NULL. */
 struct tokenizer_workspace *tokenizer_workspace_new(void) NODISCARD;
 void tokenizer_workspace_free(struct tokenizer_workspace *workspace);
 

@@ -33,13 +33,15 @@
     "{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"<unk>\",0],"             \
     "[\"a\",-1.5],[\"ab\",-2]]}"
 
+#define BERT_PROCESSING                                                        \
+    "{\"type\":\"BertProcessing\",\"cls\":[\"[CLS]\",1],\"sep\":[\"[SEP]\",2]" \
+    "}"
+
 static const char *const member_names[] = {
     "model", "normalizer", "pre_tokenizer", "post_processor", "added_tokens"};
 static const char *const members[] = {WORDPIECE,
     "{\"type\":\"BertNormalizer\"}", "{\"type\":\"BertPreTokenizer\"}",
-    "{\"type\":\"BertProcessing\",\"cls\":[\"[CLS]\",1],"
-    "\"sep\":[\"[SEP]\",2]}",
-    "[{\"id\":2,\"content\":\"[SEP]\"}]"};
+    BERT_PROCESSING, "[{\"id\":2,\"content\":\"[SEP]\"}]"};
 
 /* The file with one member replaced (or none, for NULL). */
 static void
