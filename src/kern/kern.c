@@ -281,6 +281,143 @@ test_rows(const struct kern *t, size_t n, size_t b, uint32_t *state)
     return true;
 }
 
+/* The product by strides: A as it is and transposed, B in panels and row-major,
+   set and added. */
+static bool
+test_product(const struct kern *t, size_t M, uint32_t *state)
+{
+    enum { N = 48, K = 20, ROWS = 29 };
+    float A[ROWS * K], B[K * N], C[2][ROWS * N], mass[ROWS * N];
+    float A_abs[ROWS * K], B_abs[K * N];
+
+    ASSERT(M <= ROWS);
+    fill(A, ROWS * K, state);
+    fill(B, K * N, state);
+    fill(C[0], ROWS * N, state);
+    memcpy(C[1], C[0], sizeof C[0]);
+    for (size_t i = 0; i < ROWS * N; i++)
+        mass[i] = fabsf(C[0][i]);
+    for (size_t i = 0; i < ROWS * K; i++)
+        A_abs[i] = fabsf(A[i]);
+    for (size_t i = 0; i < K * N; i++)
+        B_abs[i] = fabsf(B[i]);
+    for (int way = 0; way < 4; way++) {
+        bool turned = way % 2 != 0, rows = way / 2 != 0;
+        struct kern_product p = {.M = M,
+            .N = N,
+            .K = K,
+            .ldc = N,
+            .a_row = turned ? 1 : K,
+            .a_col = turned ? ROWS : 1,
+            .b_row = rows ? N : KERN_PANEL,
+            .b_panel = rows ? KERN_PANEL : K * KERN_PANEL,
+            .add = way == 1 || way == 2};
+
+        t->product(C[0], A, B, &p);
+        kern_scalar.product(C[1], A, B, &p);
+        kern_scalar.product(mass, A_abs, B_abs, &p);
+        for (size_t i = 0; i < ROWS * N; i++)
+            if (!near((double)C[0][i], (double)C[1][i],
+                    4.0 * K * FLOAT_EPS * (double)mass[i]))
+                return false;
+    }
+    return true;
+}
+
+static bool
+test_softmax(const struct kern *t, size_t n, uint32_t *state)
+{
+    float p[2][2 * TEST_MAX], d[2][2 * TEST_MAX];
+
+    if (n == 0)
+        return true;
+    fill(p[0], 2 * n, state);
+    fill(d[0], 2 * n, state);
+    memcpy(p[1], p[0], 2 * n * sizeof(float));
+    memcpy(d[1], d[0], 2 * n * sizeof(float));
+    t->softmax(p[0], n, 0.25f, 2, n);
+    kern_scalar.softmax(p[1], n, 0.25f, 2, n);
+    t->softmax_grad(d[0], p[1], n, 0.25f, 2, n);
+    kern_scalar.softmax_grad(d[1], p[1], n, 0.25f, 2, n);
+    return near_all(p[0], p[1], 2 * n, 2 * EXP_ERR, 0x1p-126) &&
+           near_all(d[0], d[1], 2 * n, 0.0, 400.0 * FLOAT_EPS * 100.0);
+}
+
+static bool
+test_activate(const struct kern *t, enum kern_act act, uint32_t *state)
+{
+    enum { N = 96 };
+    float u[2][2 * N], y[2][2 * N], d[2][2 * N], bias[N];
+
+    fill(u[0], 2 * N, state);
+    fill(bias, N, state);
+    fill(d[0], 2 * N, state);
+    for (size_t i = 0; i < N; i++)
+        u[0][i] = 6.0f * u[0][i];
+    memcpy(u[1], u[0], sizeof u[0]);
+    memcpy(d[1], d[0], sizeof d[0]);
+    t->activate(y[0], u[0], N, bias, act, 2, N);
+    kern_scalar.activate(y[1], u[1], N, bias, act, 2, N);
+    for (size_t i = 0; i < 2 * N; i++)
+        if (!near((double)y[0][i], (double)y[1][i],
+                1e-6 * (fabs((double)u[1][i]) + 1e-6)))
+            return false;
+    t->activate_grad(d[0], y[0], u[1], act, 2 * N);
+    kern_scalar.activate_grad(d[1], y[1], u[1], act, 2 * N);
+    for (size_t i = 0; i < 2 * N; i++)
+        if (!near((double)y[0][i], (double)y[1][i],
+                1e-6 * (fabs((double)u[1][i]) + 1e-6)) ||
+            !near((double)d[0][i], (double)d[1][i], 100.0 * 4e-6))
+            return false;
+    return true;
+}
+
+static bool
+test_layernorm(const struct kern *t, size_t n, uint32_t *state)
+{
+    enum { ROWS = 3 };
+    float x[2][ROWS * TEST_MAX], y[2][ROWS * TEST_MAX], more[ROWS * TEST_MAX];
+    float stats[2][2 * ROWS], sums[2][2 * TEST_MAX] = {{0}}, gain[TEST_MAX];
+    const struct kern_norm norm = {.gain = gain,
+        .bias = gain,
+        .eps = 1e-6f,
+        .n = n / KERN_PANEL * KERN_PANEL};
+
+    n = norm.n;
+    if (n == 0)
+        return true;
+    fill(x[0], ROWS * n, state);
+    fill(more, ROWS * n, state);
+    fill(gain, n, state);
+    memcpy(x[1], x[0], ROWS * n * sizeof(float));
+    t->layernorm(y[0], stats[0], x[0], more, gain, &norm, ROWS);
+    kern_scalar.layernorm(y[1], stats[1], x[1], more, gain, &norm, ROWS);
+    if (!near_all(x[0], x[1], ROWS * n, 0.0, 4.0 * FLOAT_EPS * 300.0) ||
+        !near_all(y[0], y[1], ROWS * n, 0.0, 2e-5 * 1500.0))
+        return false;
+    for (int add = 0; add < 2; add++) {
+        t->layernorm_grad(
+            y[0], sums[0], sums[0] + n, more, x[1], stats[1], &norm, ROWS, add);
+        kern_scalar.layernorm_grad(
+            y[1], sums[1], sums[1] + n, more, x[1], stats[1], &norm, ROWS, add);
+        if (!near_all(y[0], y[1], ROWS * n, 1e-5, 2e-3) ||
+            !near_all(sums[0], sums[1], 2 * n, 1e-5, 2e-3))
+            return false;
+    }
+    return true;
+}
+
+static bool
+test_tokens(const struct kern *t, size_t n, uint32_t *state)
+{
+    return test_product(t, n % 30, state) && test_softmax(t, n, state) &&
+           test_activate(t, KERN_ACT_NONE, state) &&
+           test_activate(t, KERN_ACT_RELU, state) &&
+           test_activate(t, KERN_ACT_GELU, state) &&
+           test_activate(t, KERN_ACT_GELU_TANH, state) &&
+           test_layernorm(t, n, state);
+}
+
 /* Codes as large as the format allows: every stripe as near to the norm as
    equal codes can be, signs such that the sums grow. */
 static void
@@ -378,6 +515,8 @@ kern_self_test(const struct kern *table)
         if (!test_rows(table, test_lengths[i], 8, &state) ||
             !test_rows(table, test_lengths[i], 16, &state))
             return 13;
+        if (!test_tokens(table, test_lengths[i], &state))
+            return 14;
     }
     for (size_t n = 16; n <= TEST_SCAN_DIMS_MAX; n += 64)
         for (size_t n_queries = 1; n_queries <= TEST_QUERIES; n_queries++)

@@ -38,6 +38,7 @@
 #define KERN_BLOCK_ROWS 16
 #define KERN_ROW_MAX 127 /* codes of a row */
 #define KERN_SEG_DIMS 64 /* dims that hold two stripes */
+#define KERN_PANEL 16    /* columns of a panel of a matrix product */
 
 /* n dims, rounded up to KERN_CODE_ALIGN */
 #define KERN_CODE_DIMS(n)                                                      \
@@ -62,6 +63,32 @@ struct kern_select {
     float threshold; /* rows with v_r >= threshold are listed */
     float shift;
     float inv_temperature; /* 0: no sum is wanted */
+};
+
+/* C [M, N] rows ldc apart; A(i, k) at A[i a_row + k a_col]; B(k, j) at
+   B[j / 16 b_panel + k b_row + j % 16]: panels of 16 columns (kern/panels.h),
+   or with b_panel 16 a row-major matrix. */
+struct kern_product {
+    size_t M, N, K; /* N a multiple of KERN_PANEL */
+    size_t ldc;
+    size_t a_row, a_col;
+    size_t b_row, b_panel;
+    int add; /* C += A B, else C = A B */
+};
+
+/* What stands between two linear layers; gelu(x) = x Phi(x), and its
+   approximation by tanh (Hendrycks & Gimpel 2016, arXiv:1606.08415, sec. 2). */
+enum kern_act {
+    KERN_ACT_NONE,
+    KERN_ACT_RELU,
+    KERN_ACT_GELU,
+    KERN_ACT_GELU_TANH
+};
+
+struct kern_norm {
+    const float *gain, *bias; /* [n] */
+    float eps;
+    size_t n; /* a multiple of KERN_PANEL */
 };
 
 struct kern {
@@ -133,6 +160,38 @@ struct kern {
     /* dx_l = scale_l dy_l + slope x_l + add; dx may be dy */
     void (*rows_grad)(float *dx, const float *dy, const float *x,
         const float *scale, float slope, float add, size_t n_rows, size_t b);
+
+    /* What a transformer does between and in its products. */
+
+    /* C = (+=) A B; C overlaps nothing */
+    void (*product)(
+        float *C, const float *A, const float *B, const struct kern_product *p);
+    /* each row of x [n_rows, n], rows ld apart, becomes softmax(scale x): exp
+       as exp_shift; n > 0 */
+    void (*softmax)(float *x, size_t ld, float scale, size_t n_rows, size_t n);
+    /* dp = scale p (dp - sum p dp), row by row: the gradient by x of
+       p = softmax(scale x) */
+    void (*softmax_grad)(float *dp, const float *p, size_t ld, float scale,
+        size_t n_rows, size_t n);
+    /* u += bias (NULL: nothing), y = act(u), rows ld apart; y may be u; n a
+       multiple of KERN_PANEL; |error| <= 4e-7 |u| */
+    void (*activate)(float *y, float *u, size_t ld, const float *bias,
+        enum kern_act act, size_t n_rows, size_t n);
+    /* y = act(u), du *= act'(u), |error| <= 2e-6 |du|; n a multiple of
+       KERN_PANEL */
+    void (*activate_grad)(
+        float *du, float *y, const float *u, enum kern_act act, size_t n);
+    /* x += add + add_bias (either may be NULL), then y = gain h + bias,
+       h = (x - mu) r, mu = mean x, r = 1 / sqrt(mean (x - mu)^2 + eps);
+       stats [n_rows, 2] = mu, r unless NULL; y may be x. Rows stand side by
+       side. Source: Ba et al. 2016 (arXiv:1607.06450), eq. 4. */
+    void (*layernorm)(float *y, float *stats, float *x, const float *add,
+        const float *add_bias, const struct kern_norm *norm, size_t n_rows);
+    /* dx = (+= with add) r (g - mean g - h mean(g h)), g = gain dy; dgain +=
+       sum dy h, dbias += sum dy; x as layernorm left it; dx may be dy */
+    void (*layernorm_grad)(float *dx, float *dgain, float *dbias,
+        const float *dy, const float *x, const float *stats,
+        const struct kern_norm *norm, size_t n_rows, int add);
 };
 
 /* Choose the table; once, before threads start. KINDRED_KERNELS=NAME in the

@@ -16,7 +16,7 @@
 #include <math.h>
 #include <string.h>
 
-#define EXP_ARG_MAX 87.0f
+#include "kern/kern_exp_avx2.h"
 
 /* --- reductions ----------------------------------------------------------- */
 
@@ -333,44 +333,11 @@ exp2_ps(__m256 x)
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), e));
 }
 
-#define LOG2_E 1.44269504f
-
 static __m256
 clamp_arg(__m256 x)
 {
     x = _mm256_max_ps(x, _mm256_set1_ps(-EXP_ARG_MAX * LOG2_E));
     return _mm256_min_ps(x, _mm256_set1_ps(EXP_ARG_MAX * LOG2_E));
-}
-
-/* e^(x - shift), 0 below -EXP_ARG_MAX, for training: as exp2_ps, with the
-   product by log2(e) in two parts and never rounded, and a polynomial of degree
-   5, 7.5e-8 (by Remez' exchange). */
-static __m256
-exp_shift_8(__m256 x, __m256 shift)
-{
-    const __m256 magic = _mm256_set1_ps(12582912.0f);
-    const __m256 high = _mm256_set1_ps(LOG2_E);
-    const __m256 low = _mm256_set1_ps(1.92596298e-8f);
-    __m256 arg = _mm256_sub_ps(x, shift);
-    __m256 keep = _mm256_cmp_ps(arg, _mm256_set1_ps(-EXP_ARG_MAX), _CMP_GE_OQ);
-    arg = _mm256_max_ps(arg, _mm256_set1_ps(-EXP_ARG_MAX));
-    arg = _mm256_min_ps(arg, _mm256_set1_ps(EXP_ARG_MAX));
-
-    __m256 t = _mm256_fmadd_ps(arg, high, magic);
-    __m256 f = _mm256_fmsub_ps(arg, high, _mm256_sub_ps(t, magic));
-    __m256 p = _mm256_set1_ps(1.3276472e-3f);
-
-    f = _mm256_fmadd_ps(arg, low, f);
-    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(9.67554133e-3f));
-    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(5.55071327e-2f));
-    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(2.40221197e-1f));
-    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(6.93146967e-1f));
-    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(1.00000007f));
-
-    __m256i e = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
-
-    return _mm256_and_ps(
-        keep, _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), e)));
 }
 
 static float
@@ -670,6 +637,13 @@ const struct kern kern_avx2 = {
     .rows_affine = rows_affine_avx2,
     .rows_grad_sums = rows_grad_sums_avx2,
     .rows_grad = rows_grad_avx2,
+    .product = product_avx2,
+    .softmax = softmax_avx2,
+    .softmax_grad = softmax_grad_avx2,
+    .activate = activate_avx2,
+    .activate_grad = activate_grad_avx2,
+    .layernorm = layernorm_avx2,
+    .layernorm_grad = layernorm_grad_avx2,
 };
 
 #endif

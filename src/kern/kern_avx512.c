@@ -474,6 +474,13 @@ const struct kern kern_avx512vnni = {
     .rows_affine = rows_affine_avx2,
     .rows_grad_sums = rows_grad_sums_avx2,
     .rows_grad = rows_grad_avx2,
+    .product = product_avx512,
+    .softmax = softmax_avx2,
+    .softmax_grad = softmax_grad_avx2,
+    .activate = activate_avx2,
+    .activate_grad = activate_grad_avx2,
+    .layernorm = layernorm_avx2,
+    .layernorm_grad = layernorm_grad_avx2,
 };
 
 #endif

@@ -266,4 +266,11 @@ const struct kern kern_scalar = {
     .rows_affine = rows_affine,
     .rows_grad_sums = rows_grad_sums,
     .rows_grad = rows_grad,
+    .product = product_scalar,
+    .softmax = softmax_scalar,
+    .softmax_grad = softmax_grad_scalar,
+    .activate = activate_scalar,
+    .activate_grad = activate_grad_scalar,
+    .layernorm = layernorm_scalar,
+    .layernorm_grad = layernorm_grad_scalar,
 };

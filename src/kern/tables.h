@@ -5,6 +5,23 @@
 #include "kern/kern.h"
 
 extern const struct kern kern_scalar;
+
+/* kern_tokens_scalar.c */
+void product_scalar(
+    float *C, const float *A, const float *B, const struct kern_product *p);
+void softmax_scalar(float *x, size_t ld, float scale, size_t n_rows, size_t n);
+void softmax_grad_scalar(
+    float *dp, const float *p, size_t ld, float scale, size_t n_rows, size_t n);
+void activate_scalar(float *y, float *u, size_t ld, const float *bias,
+    enum kern_act act, size_t n_rows, size_t n);
+void activate_grad_scalar(
+    float *du, float *y, const float *u, enum kern_act act, size_t n);
+void layernorm_scalar(float *y, float *stats, float *x, const float *add,
+    const float *add_bias, const struct kern_norm *norm, size_t n_rows);
+void layernorm_grad_scalar(float *dx, float *dgain, float *dbias,
+    const float *dy, const float *x, const float *stats,
+    const struct kern_norm *norm, size_t n_rows, int add);
+
 #ifdef __x86_64__
 extern const struct kern kern_avx2;
 extern const struct kern kern_avx512vnni;
@@ -18,6 +35,26 @@ void rows_grad_sums_avx2(float *sum, float *sum_x, float *dy, const float *y,
     const float *x, float shift, size_t n_rows, size_t b);
 void rows_grad_avx2(float *dx, const float *dy, const float *x,
     const float *scale, float slope, float add, size_t n_rows, size_t b);
+
+/* kern_tokens_avx2.c, for both tables but for the product */
+void product_avx2(
+    float *C, const float *A, const float *B, const struct kern_product *p);
+void softmax_avx2(float *x, size_t ld, float scale, size_t n_rows, size_t n);
+void softmax_grad_avx2(
+    float *dp, const float *p, size_t ld, float scale, size_t n_rows, size_t n);
+void activate_avx2(float *y, float *u, size_t ld, const float *bias,
+    enum kern_act act, size_t n_rows, size_t n);
+void activate_grad_avx2(
+    float *du, float *y, const float *u, enum kern_act act, size_t n);
+void layernorm_avx2(float *y, float *stats, float *x, const float *add,
+    const float *add_bias, const struct kern_norm *norm, size_t n_rows);
+void layernorm_grad_avx2(float *dx, float *dgain, float *dbias, const float *dy,
+    const float *x, const float *stats, const struct kern_norm *norm,
+    size_t n_rows, int add);
+
+/* kern_product_avx512.c */
+void product_avx512(
+    float *C, const float *A, const float *B, const struct kern_product *p);
 #endif
 
 #endif
