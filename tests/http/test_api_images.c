@@ -870,9 +870,16 @@ test_turns(void **state)
 {
     (void)state;
     enum { WORKERS = 4 };
+    static const char *const args[] = {"--read-workers", "4", NULL};
+    struct kit_daemon few;
     struct image image;
     struct buf file, text;
     int n_fine = 0, n_busy = 0;
+    assert_true(kit_start(&few, args));
+    struct kit_reply made = kit_send(&few, "PUT", P,
+        "{\"encoder\":\"vision\",\"encoder_config\":{\"input\":32}}");
+    assert_int_equal(made.status, 201);
+    kit_reply_free(&made);
     buf_init(&file, 1u << 26);
     buf_init(&text, 1u << 26);
     image_kit_paint(&image, 1600, 1600, 3, 62);
@@ -886,7 +893,7 @@ test_turns(void **state)
     for (int round = 0; round < 20 && (n_fine == 0 || n_busy == 0); round++) {
         int fds[WORKERS];
         for (int i = 0; i < WORKERS; i++)
-            fds[i] = connect_and_send(&small, &text);
+            fds[i] = connect_and_send(&few, &text);
         for (int i = 0; i < WORKERS; i++) {
             struct buf reply;
             char piece[4096];
@@ -906,6 +913,8 @@ test_turns(void **state)
     }
     assert_true(n_fine > 0);
     assert_true(n_busy > 0);
+    assert_int_equal(kit_stop(&few), 0);
+    kit_clean(&few);
     buf_release(&file);
     buf_release(&text);
 }
