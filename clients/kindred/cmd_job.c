@@ -275,7 +275,7 @@ const struct command command_train = {.name = "train",
               "table.\nExit code 0: promoted. 3: refused, the live generation "
               "stays. What is not said is\nas measurement found best for the "
               "encoder.\n\n"
-              "More options for --set: max_steps warmup weight_decay "
+              "More options for --set: min_steps max_steps warmup weight_decay "
               "learn_temperature\ntoken_dropout feature_dropout char_noise "
               "group_share replay metric margin\n",
     .opts = train_opts,

@@ -223,6 +223,7 @@ read_sizes(
         size_t *out;
     } sizes[] = {{"batch", 2, BATCH_MAX, &t->batch},
         {"micro_batch", 0, BATCH_MAX, &t->micro_batch},
+        {"min_steps", 0, 1000000000, &t->min_steps},
         {"max_steps", 0, 1000000000, &t->max_steps},
         {"queue", 2, QUEUE_MAX, &t->queue},
         {"bank_sample", 1, BANK_SAMPLE_MAX, &t->bank_sample},
@@ -231,6 +232,8 @@ read_sizes(
         root, "", "seed", JSON_OPTIONAL, 0, INT64_MAX, &seed, fault);
 
     t->seed = (uint64_t)seed;
+    if (json_find(root, "epochs") != NULL)
+        t->min_steps = 0; /* unless given too */
     for (size_t i = 0; i < ARRAY_LEN(sizes) && err == OK; i++)
         err = read_size(root, "", sizes[i].key, sizes[i].min, sizes[i].max,
             sizes[i].out, fault);
@@ -447,10 +450,10 @@ learn_options_parse(const char *json, const struct learn_setting *of,
     struct learn_options *out, struct fault *fault)
 {
     static const char *const keys[] = {"pretext", "mechanism", "loss",
-        "symmetric", "seed", "batch", "micro_batch", "epochs", "max_steps",
-        "optimizer", "schedule", "lr", "warmup", "weight_decay", "temperature",
-        "learn_temperature", "token_dropout", "feature_dropout", "char_noise",
-        "group_share", "queue", "momentum", "bank_sample", "head",
+        "symmetric", "seed", "batch", "micro_batch", "epochs", "min_steps",
+        "max_steps", "optimizer", "schedule", "lr", "warmup", "weight_decay",
+        "temperature", "learn_temperature", "token_dropout", "feature_dropout",
+        "char_noise", "group_share", "queue", "momentum", "bank_sample", "head",
         "hard_negatives", "views", "label", "replay", "metric", "margin",
         "force"};
     struct learn_options o = {.replay = 1, .margin = 0.01};
@@ -571,6 +574,7 @@ learn_options_write(
         {"batch", (double)t->batch, false},
         {"micro_batch", (double)t->micro_batch, false},
         {"epochs", t->epochs, false},
+        {"min_steps", (double)t->min_steps, false},
         {"max_steps", (double)t->max_steps, false},
         {"lr", (double)t->schedule.lr, true},
         {"warmup", (double)t->schedule.warmup, true},

@@ -23,16 +23,17 @@ void
 augment_options_default(struct augment_options *options, uint32_t channels)
 {
     *options = (struct augment_options){
-        .crop_min = 0.3F,
+        .crop_min = 0.6F,
         .crop_max = 1.0F,
         .ratio = 4.0F / 3.0F,
         .flip = 0.5F,
         .jitter = 0.8F,
-        .brightness = 0.4F,
-        .contrast = 0.4F,
+        .brightness = 0.8F,
+        .contrast = 0.8F,
+        .rotate = 8.0F,
+        .erase = 0.5F,
     };
     if (channels == 3) {
-        options->crop_min = 0.2F;
         options->saturation = 0.4F;
         options->hue = 0.1F;
         options->grey = 0.2F;

@@ -12,7 +12,7 @@
 #define ALIGN_FLOATS 16
 #define ALIGNED(n) (((n) + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS)
 
-#define GRID_DEFAULT 4        /* or the last map's side, when that is less */
+#define GRID_DEFAULT 8        /* or the last map's side, when that is less */
 #define MACS_MAX 4e9          /* multiply-adds a picture */
 #define KEEP_MAX (32.0 * 1e6) /* floats of a picture's maps */
 #define RUN_FLOATS (1u << 16) /* of a run's largest map */
@@ -384,10 +384,10 @@ read_settings(
         "stages", "stem_stride", "grid", "dims", "linear", "seed"};
     *s = (struct settings){.input = 32,
         .channels = 3,
-        .width = 32,
+        .width = 16,
         .blocks = 2,
         .grid = GRID_DEFAULT,
-        .dims = 128,
+        .dims = 512,
         .seed = 1,
         .linear = true};
     enum err err = json_only_keys(config, "", keys, ARRAY_LEN(keys), fault);

@@ -24,8 +24,8 @@ fingerprint(const struct run *r, uint8_t out[SHA256_BYTES])
 {
     const struct train_options *o = r->options;
     const double numbers[] = {o->pretext, o->mechanism, o->loss,
-        (double)o->batch, (double)r->piece, o->epochs, (double)o->max_steps,
-        o->optimizer.kind, (double)o->optimizer.beta1,
+        (double)o->batch, (double)r->piece, o->epochs, (double)o->min_steps,
+        (double)o->max_steps, o->optimizer.kind, (double)o->optimizer.beta1,
         (double)o->optimizer.beta2, (double)o->optimizer.eps,
         (double)o->optimizer.momentum, (double)o->optimizer.trust,
         (double)o->optimizer.weight_decay, o->schedule.kind,

@@ -313,7 +313,7 @@ run_steps(struct run *r, const struct train_checkpoint *checkpoint,
 {
     const struct train_options *o = r->options;
     double epochs = o->epochs * (double)r->n_examples / (double)r->B_max;
-    size_t n_steps = (size_t)ceil(epochs);
+    size_t n_steps = MAX((size_t)ceil(epochs), o->min_steps);
     struct train_point point = {0};
     int64_t start_ns = clock_mono_ns();
     enum err err = OK;

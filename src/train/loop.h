@@ -47,6 +47,7 @@ struct train_options {
                            more), of pictures fewer where their tape would
                            take more than 1 GiB; 0: what suits the encoder */
     double epochs;      /* over the examples */
+    size_t min_steps;   /* more epochs when they are fewer steps than these */
     size_t max_steps;   /* 0: as the epochs say */
     struct optimizer_options optimizer;
     struct schedule_options schedule; /* holds the peak learning rate */

@@ -15,11 +15,11 @@
 #include "train/measure.h"
 
 #define ROWS_A_SHARD 2048
-#define MEMORY 10     /* pairs of steps that L-BFGS remembers */
-#define ITERATIONS 60 /* at most */
-#define TRIES 20      /* halvings of a step */
-#define FLAT 1e-5     /* a relative gain below it ends the search */
-#define HELD_OUT 5    /* every fifth row */
+#define MEMORY 10      /* pairs of steps that L-BFGS remembers */
+#define ITERATIONS 300 /* at most */
+#define TRIES 20       /* halvings of a step */
+#define FLAT 1e-6      /* a relative gain below it ends the search */
+#define HELD_OUT 5     /* every fifth row */
 
 struct probe {
     size_t D, C;

@@ -26,11 +26,11 @@ image_defaults(struct train_options *o, uint32_t channels)
     o->batch = 256;
     o->micro_batch = 256;
     o->epochs = 20;
+    o->min_steps = 600;
     o->schedule.lr = 0.002f;
     o->optimizer.weight_decay = 0.01f;
-    o->temperature = 0.2f;
+    o->temperature = 0.07f;
     o->momentum = 0.99f;
-    o->head_layers = 2;
     o->head_dims = 128;
     augment_options_default(&o->views, channels);
 }

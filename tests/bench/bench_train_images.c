@@ -167,9 +167,10 @@ set_train(struct train_options *o, const char *name, const char *value)
             printf("%s ", keys[i].name);
         return true;
     }
-    if (strcmp(name, "epochs") == 0)
+    if (strcmp(name, "epochs") == 0) {
         o->epochs = strtod(value, NULL);
-    else if (strcmp(name, "loss") == 0)
+        o->min_steps = 0;
+    } else if (strcmp(name, "loss") == 0)
         o->loss =
             (enum train_loss)find_name(train_loss_names, TRAIN_LOSSES, value);
     else if (strcmp(name, "schedule") == 0)

@@ -153,7 +153,14 @@ defaults_follow_from_the_names(void **state)
     o = parse("{}", &of_pictures);
     assert_int_equal(o.train.pretext, TRAIN_INSTANCES);
     assert_true(o.train.views.crop_max > 0);
-    assert_true(o.train.head_layers > 0);
+    assert_int_equal(o.train.head_layers, 0);
+    /* few pictures have more epochs, unless the number is said */
+    assert_true(o.train.min_steps > 0);
+    assert_int_equal(parse("{\"epochs\":20}", &of_pictures).train.min_steps, 0);
+    assert_int_equal(
+        parse("{\"epochs\":20,\"min_steps\":7}", &of_pictures).train.min_steps,
+        7);
+    assert_int_equal(parse("{}", &of_text).train.min_steps, 0);
     o = parse("{\"mechanism\":\"momentum_queue\"}", &of_pictures);
     assert_int_equal(o.train.loss, TRAIN_INFONCE);
     assert_true(o.train.momentum > 0.5f);

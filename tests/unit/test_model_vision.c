@@ -115,11 +115,12 @@ refusals(void **state)
         {"{\"grid\":33}", "/grid"}, {"{\"grid\":\"mean\"}", "/grid"},
         {"{\"input\":32,\"grid\":9}", "/grid"}, {"{\"dims\":7}", "/dims"},
         {"{\"dims\":1025}", "/dims"}, {"{\"linear\":1}", "/linear"},
-        {"{\"linear\":false,\"dims\":128,\"grid\":2}", "/dims"},
+        {"{\"linear\":false,\"dims\":64,\"grid\":2}", "/dims"},
         {"{\"linear\":false,\"width\":128,\"stages\":3,\"grid\":4}", "/linear"},
         {"{\"seed\":-1}", "/seed"}, {"{\"pool\":\"mean\"}", "/pool"},
         {"{\"width\":256,\"stages\":4}", "/width"},
-        {"{\"input\":224,\"stem_stride\":1,\"width\":64}", "/stem_stride"}};
+        {"{\"input\":224,\"stem_stride\":1,\"width\":64,\"grid\":1}",
+            "/stem_stride"}};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -145,21 +146,21 @@ settings(void **state)
         size_t dims;
     } good[] = {
         {"{}",
-            "{\"blocks\":2,\"channels\":3,\"dims\":128,\"grid\":4,\"input\":32,"
+            "{\"blocks\":2,\"channels\":3,\"dims\":512,\"grid\":8,\"input\":32,"
             "\"linear\":true,\"seed\":1,\"stages\":2,\"stem_stride\":2,"
-            "\"width\":32}",
-            128},
+            "\"width\":16}",
+            512},
         {"{\"input\":224,\"linear\":false,\"width\":16,\"grid\":1}",
             "{\"blocks\":2,\"channels\":3,\"dims\":128,\"grid\":1,"
             "\"input\":224,\"linear\":false,\"seed\":1,\"stages\":4,"
             "\"stem_stride\":4,\"width\":16}",
             128},
-        {"{\"input\":64,\"seed\":9223372036854775807,\"dims\":512,"
-         "\"channels\":1}",
-            "{\"blocks\":2,\"channels\":1,\"dims\":512,\"grid\":4,"
-            "\"input\":64,\"linear\":true,\"seed\":9223372036854775807,"
-            "\"stages\":3,\"stem_stride\":2,\"width\":32}",
-            512}};
+        {"{\"input\":28,\"seed\":9223372036854775807,\"dims\":128,"
+         "\"width\":32,\"channels\":1}",
+            "{\"blocks\":2,\"channels\":1,\"dims\":128,\"grid\":7,"
+            "\"input\":28,\"linear\":true,\"seed\":9223372036854775807,"
+            "\"stages\":2,\"stem_stride\":2,\"width\":32}",
+            128}};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(good); i++) {

@@ -244,10 +244,12 @@ static void
 test_steps(void **state)
 {
     static const struct {
-        size_t batch, max_steps, want;
+        size_t batch, min_steps, max_steps, want;
         double epochs;
-    } cases[] = {{16, 0, 3, 1}, {16, 0, 5, 1.5}, {48, 0, 1, 1}, {1000, 0, 2, 2},
-        {32, 0, 2, 1}, {16, 7, 7, 10}, {16, 50, 3, 1}, {16, 0, 1, 0}};
+    } cases[] = {{16, 0, 0, 3, 1}, {16, 0, 0, 5, 1.5}, {48, 0, 0, 1, 1},
+        {1000, 0, 0, 2, 2}, {32, 0, 0, 2, 1}, {16, 0, 7, 7, 10},
+        {16, 0, 50, 3, 1}, {16, 0, 0, 1, 0}, {16, 5, 0, 5, 1}, {16, 2, 0, 3, 1},
+        {16, 9, 4, 4, 1}};
     struct train_result result;
     struct seen seen;
 
@@ -256,6 +258,7 @@ test_steps(void **state)
         struct encoder *encoder = make();
         struct train_options o = small_run();
         o.batch = cases[i].batch;
+        o.min_steps = cases[i].min_steps;
         o.max_steps = cases[i].max_steps;
         o.epochs = cases[i].epochs;
         assert_int_equal(run(encoder, &o, NULL, &seen, &result), OK);
