@@ -327,7 +327,7 @@ test_product(const struct kern *t, size_t M, uint32_t *state)
 static bool
 test_softmax(const struct kern *t, size_t n, uint32_t *state)
 {
-    float p[2][2 * TEST_MAX], d[2][2 * TEST_MAX];
+    float p[2][2 * TEST_MAX] = {{0}}, d[2][2 * TEST_MAX] = {{0}};
 
     if (n == 0)
         return true;
