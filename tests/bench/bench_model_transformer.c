@@ -1,0 +1,248 @@
+/*
+ * bench_model_transformer.c - how fast a transformer of MiniLM's shape (6 x
+ * 384, 12 heads, feed-forward 1,536, 30,522 words, random weights) encodes and
+ * trains.
+ *
+ * usage: bench_model_transformer [KEY=VALUE ...]
+ *
+ *   tokens   of a batch that is encoded (4096)
+ *   seconds  of each figure, about (0.5)
+ *   peak     f32 GFLOP/s of a core, 0: measured here by the product's kernel
+ *            on one tile in the first cache (0)
+ *   pairs    of a training step (32), train  0: no training (1)
+ *
+ * A line is a length of all sequences; sentences/s, GFLOP/s (linear layers and
+ * attention), and the share of the peak of the threads used. A pair is two
+ * sequences forward and backward, with a gradient of noise. one: the latency of
+ * one sequence by one thread. Figures of one thread are by the processor time
+ * that it took, which a busy machine disturbs least; those of two by the clock.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/check.h"
+#include "model/transformer.h"
+
+static double tokens = 4096, budget = 0.5, peak = 0, pairs = 32, train = 1;
+
+static const struct transformer_config minilm = {.layers = 6,
+    .hidden = 384,
+    .heads = 12,
+    .ffn = 1536,
+    .vocab = 30522,
+    .max_positions = 512,
+    .token_types = 2,
+    .embedding_scale = 1,
+    .embedding_norm = true,
+    .norm_eps = 1e-12f,
+    .act = KERN_ACT_GELU,
+    .pooling = TOKENPOOL_MEAN,
+    .normalise = true};
+
+static void
+die(const char *what)
+{
+    fprintf(stderr, "bench_model_transformer: %s\n", what);
+    exit(1);
+}
+
+static void
+read_option(const char *arg)
+{
+    const struct {
+        const char *key;
+        double *to;
+    } options[] = {{"tokens=", &tokens}, {"seconds=", &budget},
+        {"peak=", &peak}, {"pairs=", &pairs}, {"train=", &train}};
+
+    for (size_t i = 0; i < ARRAY_LEN(options); i++)
+        if (strncmp(arg, options[i].key, strlen(options[i].key)) == 0) {
+            *options[i].to = strtod(strchr(arg, '=') + 1, NULL);
+            return;
+        }
+    die("arguments are KEY=VALUE");
+}
+
+static int64_t
+now_ns(size_t threads)
+{
+    struct timespec t;
+    (void)clock_gettime(
+        threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+struct bench {
+    struct transformer t;
+    float *params, *d_params, *out, *d_out;
+    uint8_t *marks;
+    struct transformer_ready *ready;
+    struct transformer_work *work;
+    struct transformer_tape *tape;
+    uint32_t *ids;
+    size_t *offsets;
+    struct transformer_batch batch;
+    struct pool *pool;
+};
+
+/* Operations of a sequence of L tokens, forward. */
+static double
+operations(const struct transformer *t, double L)
+{
+    double H = t->config.hidden, F = t->config.ffn;
+    return t->config.layers * L * (2 * (4 * H * H + 2 * H * F) + 4 * L * H);
+}
+
+static double
+measure_peak(void)
+{
+    enum { M = 48, K = 128 };
+    static float A[M * K], B[K * KERN_PANEL], C[M * KERN_PANEL];
+    struct kern_product p = {.M = M,
+        .N = KERN_PANEL,
+        .K = K,
+        .ldc = KERN_PANEL,
+        .a_row = K,
+        .a_col = 1,
+        .b_row = KERN_PANEL};
+    double best = 0;
+
+    for (int round = 0; round < 20; round++) {
+        int64_t start = now_ns(1);
+        for (int i = 0; i < 2000; i++)
+            kern()->product(C, A, B, &p);
+        double ns = (double)(now_ns(1) - start);
+        best = MAX(best, 2000 * 2.0 * M * K * KERN_PANEL / ns);
+    }
+    return best;
+}
+
+static void
+lengths(struct bench *b, size_t n, size_t L)
+{
+    struct rng rng;
+    rng_seed(&rng, n + L);
+    for (size_t i = 0; i <= n; i++)
+        b->offsets[i] = i * L;
+    for (size_t i = 0; i < n * L; i++)
+        b->ids[i] = (uint32_t)rng_below(&rng, minilm.vocab);
+    b->batch = (struct transformer_batch){b->ids, b->offsets, n};
+}
+
+static void
+encode(struct bench *b)
+{
+    if (transformer_encode(&b->t, b->params, b->ready, b->work, &b->batch,
+            b->out, b->pool) != OK)
+        die("out of memory");
+}
+
+static void
+step(struct bench *b)
+{
+    if (transformer_forward(
+            &b->t, b->params, b->tape, &b->batch, b->out, b->pool) != OK ||
+        transformer_backward(&b->t, b->params, b->tape, b->d_out, b->d_params,
+            b->marks, b->pool) != OK)
+        die("out of memory");
+}
+
+/* The median seconds of a call. */
+static int
+by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double
+seconds(struct bench *b, void (*fn)(struct bench *))
+{
+    double took[256], sum = 0;
+    size_t n = 0, threads = pool_threads(b->pool);
+
+    fn(b);
+    while ((sum < budget || n < 3) && n < ARRAY_LEN(took)) {
+        int64_t start = now_ns(threads);
+        fn(b);
+        took[n] = (double)(now_ns(threads) - start) * 1e-9;
+        sum += took[n++];
+    }
+    qsort(took, n, sizeof *took, by_size);
+    return took[n / 2];
+}
+
+static void
+open_bench(struct bench *b)
+{
+    size_t cap = (size_t)MAX(tokens, 2 * 128 * pairs) + 1;
+    struct rng rng;
+
+    rng_seed(&rng, 1);
+    if (transformer_plan(&b->t, &minilm, NULL) != OK)
+        die("no plan");
+    b->params = calloc(b->t.n_params, sizeof(float));
+    b->d_params = calloc(b->t.n_params, sizeof(float));
+    b->out = calloc(cap * 384, sizeof(float));
+    b->d_out = calloc(cap * 384, sizeof(float));
+    b->marks = calloc(minilm.vocab, 1);
+    b->ids = calloc(cap, sizeof *b->ids);
+    b->offsets = calloc(cap + 1, sizeof *b->offsets);
+    if (b->params == NULL || b->d_params == NULL || b->out == NULL ||
+        b->d_out == NULL || b->marks == NULL || b->ids == NULL ||
+        b->offsets == NULL || transformer_ready_new(&b->ready, &b->t) != OK ||
+        transformer_work_new(&b->work) != OK ||
+        transformer_tape_new(&b->tape, &b->t, 0) != OK)
+        die("out of memory");
+    transformer_init(&b->t, b->params, &rng);
+    for (size_t i = 0; i < cap * 384; i++)
+        b->d_out[i] = 0.01f * (float)rng_normal(&rng);
+    transformer_ready_weights(b->ready, &b->t, b->params, NULL);
+}
+
+int
+main(int argc, char **argv)
+{
+    static const size_t all[] = {16, 32, 128};
+    struct bench b = {.pool = NULL};
+
+    for (int i = 1; i < argc; i++)
+        read_option(argv[i]);
+    kern_init();
+    open_bench(&b);
+    if (!(peak > 0))
+        peak = measure_peak();
+    printf("kernels %s, peak of a core %.0f GFLOP/s\n", kern()->name, peak);
+    for (size_t threads = 1; threads <= 2; threads++) {
+        if (pool_new(&b.pool, threads, false) != OK)
+            die("no threads");
+        for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+            size_t L = all[i], n = (size_t)tokens / L;
+            double work = operations(&b.t, (double)L);
+            lengths(&b, n, L);
+            double rate = (double)n / seconds(&b, encode);
+            printf("threads %zu length %3zu: %7.1f sentences/s, %5.1f GFLOP/s, "
+                   "%2.0f%% of the peak",
+                threads, L, rate, rate * work * 1e-9,
+                rate * work * 1e-7 / (peak * (double)threads));
+            if (threads == 1) {
+                lengths(&b, 1, L);
+                printf(", one %.2f ms", seconds(&b, encode) * 1e3);
+            }
+            n = 2 * (size_t)pairs;
+            if (train > 0) {
+                lengths(&b, n, L);
+                rate = pairs / seconds(&b, step);
+                printf("; trains %6.1f pairs/s, %5.1f GFLOP/s, tape %.0f MB",
+                    rate, rate * 2 * 3 * work * 1e-9,
+                    (double)transformer_tape_bytes(b.tape) * 1e-6);
+            }
+            printf("\n");
+            (void)fflush(stdout);
+        }
+        pool_free(b.pool);
+    }
+    return 0;
+}
