@@ -39,8 +39,9 @@ attention_grad_workspace_floats(size_t L, size_t d)
     return padded(L) * d * 3 + 2 * scores;
 }
 
-/* Panels of x^T, for x [L, d] with rows ld apart: key j is column j; columns
-   from L on are zero. */
+/* Panels of x^T, for x [L, d] with rows ld apart: key j is column j. Nobody
+   reads what becomes of the columns from L on; they are zero because a stray
+   denormal in them would be slow. */
 static void
 pack_turned(float *to, const float *x, size_t ld, size_t L, size_t d)
 {
