@@ -71,7 +71,7 @@ struct encoder_grads {
  *   family       "static", "vision"
  *   config_json  the family's settings, {} for all defaults: for static
  *                {"dims": 512, "buckets": 65536, "seed": 1, ...}; for vision
- *                {"input": 32, "channels": 3, "width": 32, "stages": 2, ...}
+ *                {"input": 32, "channels": 3, "width": 16, "stages": 2, ...}
  *   config       given the complete canonical settings, as stored with a
  *                generation (caller inits and releases); may be NULL
  *

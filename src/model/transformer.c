@@ -61,13 +61,10 @@ check_config(const struct transformer_config *c, struct fault *fault)
     if (err != OK)
         return err;
     for (size_t i = 0; i < (c->layers > 1 ? 2 : 1); i++) {
-        uint32_t d = widths[i] / c->heads;
-        if (widths[i] % c->heads != 0 || d % KERN_PANEL != 0 ||
-            d > TRANSFORMER_HEAD_MAX)
+        if (widths[i] % c->heads != 0 || widths[i] / c->heads % KERN_PANEL != 0)
             return fault_set(fault, ERR_INVALID, "/heads",
-                "%u heads do not cut a width of %u into multiples of %d, at "
-                "most %d",
-                c->heads, widths[i], KERN_PANEL, TRANSFORMER_HEAD_MAX);
+                "%u heads do not cut a width of %u into multiples of %d",
+                c->heads, widths[i], KERN_PANEL);
     }
     if (c->position_offset >= c->max_positions)
         return fault_set(fault, ERR_INVALID, "/position_offset",

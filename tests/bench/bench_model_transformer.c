@@ -10,6 +10,7 @@
  *   peak     f32 GFLOP/s of a core, 0: measured here by the product's kernel
  *            on one tile in the first cache (0)
  *   pairs    of a training step (32), train  0: no training (1)
+ *   length   only this one (0: 16, 32 and 128), threads  only so many (0)
  *
  * A line is a length of all sequences; sentences/s, GFLOP/s (linear layers and
  * attention), and the share of the peak of the threads used. A pair is two
@@ -25,7 +26,8 @@
 #include "base/check.h"
 #include "model/transformer.h"
 
-static double tokens = 4096, budget = 0.5, peak = 0, pairs = 32, train = 1;
+static double tokens = 4096, budget = 0.5, peak = 0, pairs = 32, train = 1,
+              only_length = 0, only_threads = 0;
 
 static const struct transformer_config minilm = {.layers = 6,
     .hidden = 384,
@@ -55,7 +57,8 @@ read_option(const char *arg)
         const char *key;
         double *to;
     } options[] = {{"tokens=", &tokens}, {"seconds=", &budget},
-        {"peak=", &peak}, {"pairs=", &pairs}, {"train=", &train}};
+        {"peak=", &peak}, {"pairs=", &pairs}, {"train=", &train},
+        {"length=", &only_length}, {"threads=", &only_threads}};
 
     for (size_t i = 0; i < ARRAY_LEN(options); i++)
         if (strncmp(arg, options[i].key, strlen(options[i].key)) == 0) {
@@ -140,11 +143,18 @@ encode(struct bench *b)
 }
 
 static void
-step(struct bench *b)
+forward(struct bench *b)
 {
     if (transformer_forward(
-            &b->t, b->params, b->tape, &b->batch, b->out, b->pool) != OK ||
-        transformer_backward(&b->t, b->params, b->tape, b->d_out, b->d_params,
+            &b->t, b->params, b->tape, &b->batch, b->out, b->pool) != OK)
+        die("out of memory");
+}
+
+static void
+step(struct bench *b)
+{
+    forward(b);
+    if (transformer_backward(&b->t, b->params, b->tape, b->d_out, b->d_params,
             b->marks, b->pool) != OK)
         die("out of memory");
 }
@@ -216,11 +226,15 @@ main(int argc, char **argv)
         peak = measure_peak();
     printf("kernels %s, peak of a core %.0f GFLOP/s\n", kern()->name, peak);
     for (size_t threads = 1; threads <= 2; threads++) {
+        if (only_threads > 0 && (size_t)only_threads != threads)
+            continue;
         if (pool_new(&b.pool, threads, false) != OK)
             die("no threads");
         for (size_t i = 0; i < ARRAY_LEN(all); i++) {
             size_t L = all[i], n = (size_t)tokens / L;
             double work = operations(&b.t, (double)L);
+            if (only_length > 0 && (size_t)only_length != L)
+                continue;
             lengths(&b, n, L);
             double rate = (double)n / seconds(&b, encode);
             printf("threads %zu length %3zu: %7.1f sentences/s, %5.1f GFLOP/s, "
@@ -234,9 +248,12 @@ main(int argc, char **argv)
             n = 2 * (size_t)pairs;
             if (train > 0) {
                 lengths(&b, n, L);
+                double first = seconds(&b, forward);
                 rate = pairs / seconds(&b, step);
-                printf("; trains %6.1f pairs/s, %5.1f GFLOP/s, tape %.0f MB",
+                printf("; trains %6.1f pairs/s, %5.1f GFLOP/s, %.0f%% of it "
+                       "forward, tape %.0f MB",
                     rate, rate * 2 * 3 * work * 1e-9,
+                    first * rate / pairs * 100,
                     (double)transformer_tape_bytes(b.tape) * 1e-6);
             }
             printf("\n");

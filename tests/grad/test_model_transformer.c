@@ -178,8 +178,8 @@ check_tensor(struct net *net, const struct encoder_tensor *tensor)
         double low = (double)*p, down = loss(net);
         *p = keep;
         double numeric = (up - down) / (high - low);
-        double err =
-            fabs(numeric - exact) / fmax(fmax(fabs(numeric), fabs(exact)), FLOOR);
+        double err = fabs(numeric - exact) /
+                     fmax(fmax(fabs(numeric), fabs(exact)), FLOOR);
         if (!(err <= TOLERANCE))
             print_error("%s %zu: %g by differences, %g by backward\n",
                 tensor->name, at - tensor->start, numeric, exact);
@@ -257,6 +257,7 @@ frozen_layers_have_no_gradient(void **state)
                 transformer_segments(&net.t, frozen, net.marks, s);
             assert_true(n_segments <= segments_max);
             for (size_t j = 0; j < n_segments; j++) {
+                assert_true(s[j].n > 0);
                 assert_true(
                     j == 0 || s[j].start >= s[j - 1].start + s[j - 1].n);
                 memset(covered + s[j].start, 1, s[j].n);
