@@ -6,7 +6,7 @@
  * time, for configurations that differ in everything the network can do, over
  * sequences of lengths 1 to 70, odd ones among them; |error| <= 2e-5 of unit
  * vectors, 1e-4 of the largest value of others. The same sequences alone and in
- * company; one thread and three, to the bit.
+ * company; one thread and three, to the bit. Every allocation fails once.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include "base/alloc.h"
 #include "base/check.h"
 #include "model/transformer.h"
 
@@ -533,6 +534,62 @@ bad_batches_are_refused(void **state)
     net_close(&net);
 }
 
+/* Encode, forward and backward with objects of their own; ERR_NOMEM at the
+   first that finds no memory. */
+static enum err
+whole_life(struct net *net, float *d_params, uint8_t *marks)
+{
+    struct transformer_ready *ready = NULL;
+    struct transformer_work *work = NULL;
+    struct transformer_tape *tape = NULL;
+    const struct transformer *t = &net->t;
+    enum err err = transformer_ready_new(&ready, t);
+
+    if (err == OK)
+        err = transformer_work_new(&work);
+    if (err == OK) {
+        transformer_ready_weights(ready, t, net->params, NULL);
+        err = transformer_encode(
+            t, net->params, ready, work, &net->batch, net->out, NULL);
+    }
+    if (err == OK)
+        err = transformer_tape_new(&tape, t, 0);
+    if (err == OK)
+        err = transformer_forward(
+            t, net->params, tape, &net->batch, net->out, NULL);
+    if (err == OK)
+        err = transformer_backward(
+            t, net->params, tape, net->out, d_params, marks, NULL);
+    transformer_ready_free(ready);
+    transformer_work_free(work);
+    transformer_tape_free(tape);
+    return err;
+}
+
+static void
+memory_that_is_out_is_told(void **state)
+{
+    static struct net net;
+    struct transformer_config config;
+    uint8_t marks[VOCAB];
+    enum err err = ERR_NOMEM;
+    size_t n = 0;
+    (void)state;
+
+    assert_true(config_at(2, &config));
+    net_open(&net, &config);
+    float *d_params = calloc(net.t.n_params, sizeof *d_params);
+    while (err != OK) {
+        (void)alloc_fail_at(++n);
+        err = whole_life(&net, d_params, marks);
+        (void)alloc_fail_at(0);
+        assert_true(err == OK || err == ERR_NOMEM);
+    }
+    assert_true(n > 10);
+    free(d_params);
+    net_close(&net);
+}
+
 int
 main(void)
 {
@@ -543,6 +600,7 @@ main(void)
         cmocka_unit_test(tensors_cover_the_parameters),
         cmocka_unit_test(bad_configurations_are_refused),
         cmocka_unit_test(bad_batches_are_refused),
+        cmocka_unit_test(memory_that_is_out_is_told),
     };
 
     kern_init();
