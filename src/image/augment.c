@@ -23,20 +23,23 @@ void
 augment_options_default(struct augment_options *options, uint32_t channels)
 {
     *options = (struct augment_options){
-        .crop_min = 0.6F,
+        .crop_min = 0.5F,
         .crop_max = 1.0F,
         .ratio = 4.0F / 3.0F,
         .flip = 0.5F,
         .jitter = 0.8F,
-        .brightness = 0.8F,
-        .contrast = 0.8F,
-        .rotate = 8.0F,
-        .erase = 0.5F,
+        .brightness = 0.4F,
+        .contrast = 0.4F,
+        .saturation = 0.4F,
+        .hue = 0.1F,
+        .grey = 0.2F,
     };
-    if (channels == 3) {
-        options->saturation = 0.4F;
-        options->hue = 0.1F;
-        options->grey = 0.2F;
+    if (channels == 1) {
+        options->crop_min = 0.6F;
+        options->brightness = options->contrast = 0.8F;
+        options->saturation = options->hue = options->grey = 0;
+        options->rotate = 8.0F;
+        options->erase = 0.5F;
     }
 }
 

@@ -29,7 +29,7 @@ image_defaults(struct train_options *o, uint32_t channels)
     o->min_steps = 600;
     o->schedule.lr = 0.002f;
     o->optimizer.weight_decay = 0.01f;
-    o->temperature = 0.07f;
+    o->temperature = 0.1f;
     o->momentum = 0.99f;
     o->head_dims = 128;
     augment_options_default(&o->views, channels);

@@ -547,8 +547,11 @@ test_defaults(void **state)
 
     augment_options_default(&grey, 1);
     augment_options_default(&colour, 3);
+    /* what a grey picture has not is not changed */
     assert_true(grey.saturation == 0.0F && grey.hue == 0.0F);
+    assert_true(grey.grey == 0.0F && grey.brightness > colour.brightness);
     assert_true(colour.hue > 0.0F && colour.grey > 0.0F);
+    assert_true(colour.erase == 0.0F && colour.rotate == 0.0F);
     assert_true(colour.blur == 0.0F);
 }
 
