@@ -13,7 +13,7 @@ from torch import nn
 
 LAYERS, HIDDEN, HEADS, FFN = 2, 64, 2, 96
 VOCAB, POSITIONS, TYPES, EPS = 24, 9, 2, 1e-6
-PAIRS, STEPS, TAU, RATE, DECAY = 6, 10, 0.1, 2e-4, 0.1
+PAIRS, STEPS, TAU, RATE, DECAY = 6, 10, 0.1, 2e-4, 10
 
 
 def noise(n, at):
@@ -99,6 +99,18 @@ def embeddings(net):
         return torch.cat([net.embed(s) for s in sequences(0)[:PAIRS]]).tolist()
 
 
+def loss_of(net, step):
+    x = torch.stack([net.embed(s) for s in sequences(step)])
+    logits = x[:PAIRS] @ x[PAIRS:].T / TAU
+    return nn.functional.cross_entropy(logits, torch.arange(PAIRS))
+
+
+def gradients(net):
+    """The norm of each part's gradient in the first step."""
+    loss_of(net, 0).backward()
+    return [p.grad.norm().item() for p, _ in net.parts()]
+
+
 def train(net):
     groups = [{"params": [p for p, kind in net.parts()
                           if kind in ("table", "matrix")],
@@ -109,9 +121,7 @@ def train(net):
     opt = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.999), eps=1e-6)
     losses = []
     for step in range(STEPS):
-        x = torch.stack([net.embed(s) for s in sequences(step)])
-        logits = x[:PAIRS] @ x[PAIRS:].T / TAU
-        loss = nn.functional.cross_entropy(logits, torch.arange(PAIRS))
+        loss = loss_of(net, step)
         opt.zero_grad()
         loss.backward()
         opt.step()
@@ -126,6 +136,7 @@ print("/* clang-format off */")
 net = Net()
 net.fill()
 table("golden_before", embeddings(net.double()))
+table("golden_gradient", gradients(net))
 net = Net()
 net.fill()
 table("golden_loss", train(net))
