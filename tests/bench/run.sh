@@ -20,6 +20,9 @@ KINDRED_BUILD=$KINDRED_BUILD sh tests/bench/bench_http.sh
 title "pictures: decoding, resizing, views; the encoder's step"
 "$bench/bench_image"
 "$bench/bench_model_vision"
+title "texts: tokenizers, the transformer's passes"
+"$bench/bench_text_tokenizer"
+"$bench/bench_model_transformer"
 title "photographs as a service"
 KINDRED_BUILD=$KINDRED_BUILD sh tests/bench/bench_photos.sh
 title "learning from pictures: Fashion-MNIST, BENCH_TRAIN_SECONDS"
@@ -27,7 +30,7 @@ if KINDRED_BUILD=$KINDRED_BUILD sh tests/bench/data_images.sh \
     build/pictures fashion; then
     "$bench/bench_train_images" build/pictures/fashion-train.pictures \
         build/pictures/fashion-test.pictures \
-        "seconds=${BENCH_TRAIN_SECONDS:-60}"
+        "seconds=${BENCH_TRAIN_SECONDS:-60}" flip=0 crop_min=0.7 tau=0.07
     title "memory of one step, by batch (GradCache)"
     for batch in 256 1024 4096; do
         "$bench/bench_train_images" build/pictures/fashion-train.pictures \
