@@ -15,8 +15,8 @@ import torch
 from torch import nn
 import torch.nn.functional as F
 
-opt = dict(input=28, channels=1, width=32, blocks=2, stages=2, stem_stride=2,
-           dims=128, batch=256, threads=2, rounds=5, steps=4,
+opt = dict(input=32, channels=3, width=16, blocks=2, stages=2, stem_stride=2,
+           grid=8, dims=512, batch=256, threads=2, rounds=5, steps=4,
            layout="channels_first", norm="group")
 
 
@@ -70,10 +70,11 @@ class Net(nn.Module):
                     Block(ic, oc, 2 if stage > 0 and block == 0 else 1))
                 ic = oc
         self.body = nn.Sequential(*layers)
-        self.linear = nn.Linear(ic, opt["dims"])
+        self.linear = nn.Linear(ic * opt["grid"] ** 2, opt["dims"])
 
     def forward(self, x):
-        return F.normalize(self.linear(self.body(x).mean((2, 3))))
+        cells = F.adaptive_avg_pool2d(self.body(x), opt["grid"])
+        return F.normalize(self.linear(cells.flatten(1)))
 
 
 def main():

@@ -5,7 +5,7 @@
 #   KINDRED_BUILD=build/release sh tests/bench/peer_vision.sh [KEY=VALUE ...]
 #
 # The keys are those of both programs: input channels width blocks stages
-# stem_stride dims batch threads rounds steps. PEER_TURNS (5) changes how often
+# stem_stride grid dims batch threads rounds steps. PEER_TURNS (5) changes how often
 # they take turns, PEER_PYTHON (/usr/bin/python3) who runs PyTorch (Debian:
 # python3-torch; nothing else of the project needs it). Each layout of
 # PyTorch's tensors stands for itself; the ratio is to its faster one.
