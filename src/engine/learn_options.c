@@ -212,8 +212,8 @@ read_floats(
 }
 
 static enum err
-read_sizes(
-    const struct json *root, struct learn_options *o, struct fault *fault)
+read_sizes(const struct json *root, const struct learn_setting *of,
+    struct learn_options *o, struct fault *fault)
 {
     struct train_options *t = &o->train;
     int64_t seed = 1;
@@ -232,6 +232,8 @@ read_sizes(
         root, "", "seed", JSON_OPTIONAL, 0, INT64_MAX, &seed, fault);
 
     t->seed = (uint64_t)seed;
+    if (of == NULL)
+        t->batch = 2; /* the default is not known: nothing fails by it */
     if (json_find(root, "epochs") != NULL)
         t->min_steps = 0; /* unless given too */
     for (size_t i = 0; i < ARRAY_LEN(sizes) && err == OK; i++)
@@ -419,7 +421,7 @@ read_all(const struct json *root, const struct learn_setting *of,
 
     o->lr_given = json_find(root, "lr") != NULL;
     if (err == OK)
-        err = read_sizes(root, o, fault);
+        err = read_sizes(root, of, o, fault);
     if (err == OK && !o->lr_given)
         set_rate(&o->train, measured);
     if (err == OK)

@@ -164,6 +164,10 @@ defaults_follow_from_the_names(void **state)
     o = parse("{\"mechanism\":\"momentum_queue\"}", &of_pictures);
     assert_int_equal(o.train.loss, TRAIN_INFONCE);
     assert_true(o.train.momentum > 0.5f);
+    /* less than a batch of texts is enough for one of pictures */
+    (void)parse("{\"mechanism\":\"momentum_queue\",\"queue\":512}", NULL);
+    o = parse("{\"mechanism\":\"momentum_queue\",\"queue\":512}", &of_pictures);
+    assert_int_equal(o.train.queue, 512);
     /* what is not given follows the batch */
     o = parse("{\"mechanism\":\"momentum_queue\",\"batch\":8192}", &of_text);
     assert_true(o.train.queue >= 8192);
