@@ -1,9 +1,9 @@
 #include "text/normalizer.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <utf8proc.h>
 
+#include "text/steps.h"
 #include "text/unicode.h"
 
 /* One character gives at most this many (U+FDFA in NFKD). */
@@ -645,34 +645,15 @@ read_step(struct normalizer_step *step, const char *type,
 }
 
 static enum err
-read_steps(struct normalizer *out, const struct json *node, const char *at,
+take_step(void *arg, const char *type, const struct json *node, const char *at,
     struct fault *fault)
 {
-    const char *type;
-    const struct json *list;
-    char list_at[FAULT_POINTER_MAX], item_at[FAULT_POINTER_MAX], number[24];
-    if (json_kind(node) != JSON_KIND_OBJECT)
-        return fault_set(fault, ERR_INVALID, at, "not an object");
-    enum err err =
-        json_get_str(node, at, "type", JSON_REQUIRED, &type, NULL, fault);
-    if (err == OK && strcmp(type, "Sequence") != 0) {
-        if (out->n_steps == NORMALIZER_STEPS_MAX)
-            return fault_set(fault, ERR_TOO_LARGE, at,
-                "more than %d normalizers", NORMALIZER_STEPS_MAX);
-        err = read_step(&out->steps[out->n_steps], type, node, at, fault);
-        out->n_steps += err == OK;
-        return err;
-    }
-    json_pointer(list_at, at, "normalizers");
-    if (err == OK)
-        err = json_get_array(
-            node, at, "normalizers", JSON_REQUIRED, &list, fault);
-    for (size_t i = 0; err == OK && i < json_count(list); i++) {
-        snprintf(number, sizeof number, "%zu", i);
-        json_pointer(item_at, list_at, number);
-        /* Sequences in each other are as deep as JSON may be. */
-        err = read_steps(out, json_item(list, i), item_at, fault);
-    }
+    struct normalizer *out = arg;
+    if (out->n_steps == NORMALIZER_STEPS_MAX)
+        return fault_set(fault, ERR_TOO_LARGE, at, "more than %d normalizers",
+            NORMALIZER_STEPS_MAX);
+    enum err err = read_step(&out->steps[out->n_steps], type, node, at, fault);
+    out->n_steps += err == OK;
     return err;
 }
 
@@ -681,13 +662,10 @@ normalizer_from_json(struct normalizer *out, const struct json *node,
     const char *at, struct fault *fault)
 {
     struct normalizer made = {0};
-    if (node != NULL && json_kind(node) != JSON_KIND_NULL) {
-        enum err err = read_steps(&made, node, at, fault);
-        if (err != OK) {
-            normalizer_release(&made);
-            return err;
-        }
-    }
-    *out = made;
-    return OK;
+    enum err err = steps_read(node, at, "normalizers", take_step, &made, fault);
+    if (err == OK)
+        *out = made;
+    else
+        normalizer_release(&made);
+    return err;
 }

@@ -1,9 +1,9 @@
 #include "text/pretokenizer.h"
 
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 
+#include "text/steps.h"
 #include "text/unicode.h"
 
 enum class { LETTER, SPACE, PUNCTUATION };
@@ -247,9 +247,10 @@ read_metaspace(struct pretokenizer_step *step, const struct json *node,
 }
 
 static enum err
-read_step(struct pretokenizer *out, const char *type, const struct json *node,
-    const char *at, struct fault *fault)
+take_step(void *arg, const char *type, const struct json *node, const char *at,
+    struct fault *fault)
 {
+    struct pretokenizer *out = arg;
     if (out->n_steps == PRETOKENIZER_STEPS_MAX)
         return fault_set(fault, ERR_TOO_LARGE, at,
             "more than %d pre-tokenizers", PRETOKENIZER_STEPS_MAX);
@@ -276,41 +277,14 @@ read_step(struct pretokenizer *out, const char *type, const struct json *node,
     return err;
 }
 
-static enum err
-read_steps(struct pretokenizer *out, const struct json *node, const char *at,
-    struct fault *fault)
-{
-    const char *type;
-    const struct json *list;
-    char list_at[FAULT_POINTER_MAX], item_at[FAULT_POINTER_MAX], number[24];
-    if (json_kind(node) != JSON_KIND_OBJECT)
-        return fault_set(fault, ERR_INVALID, at, "not an object");
-    enum err err =
-        json_get_str(node, at, "type", JSON_REQUIRED, &type, NULL, fault);
-    if (err == OK && strcmp(type, "Sequence") != 0)
-        return read_step(out, type, node, at, fault);
-    json_pointer(list_at, at, "pretokenizers");
-    if (err == OK)
-        err = json_get_array(
-            node, at, "pretokenizers", JSON_REQUIRED, &list, fault);
-    for (size_t i = 0; err == OK && i < json_count(list); i++) {
-        snprintf(number, sizeof number, "%zu", i);
-        json_pointer(item_at, list_at, number);
-        err = read_steps(out, json_item(list, i), item_at, fault);
-    }
-    return err;
-}
-
 enum err
 pretokenizer_from_json(struct pretokenizer *out, const struct json *node,
     const char *at, struct fault *fault)
 {
     struct pretokenizer made = {0};
-    if (node != NULL && json_kind(node) != JSON_KIND_NULL) {
-        enum err err = read_steps(&made, node, at, fault);
-        if (err != OK)
-            return err;
-    }
-    *out = made;
-    return OK;
+    enum err err =
+        steps_read(node, at, "pretokenizers", take_step, &made, fault);
+    if (err == OK)
+        *out = made;
+    return err;
 }
