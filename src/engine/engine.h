@@ -708,6 +708,12 @@ enum err engine_generation_get(struct engine *engine, const char *collection,
 enum err engine_weights_new(struct engine_stream **out, struct engine *engine,
     const char *collection, int64_t generation, struct fault *fault) NODISCARD;
 
+/* The encoder of a generation as a folder that sentence-transformers loads, in
+   a tar stream. ERR_NOT_FOUND as above, ERR_UNSUPPORTED where its family has no
+   such form. */
+enum err engine_folder_new(struct engine_stream **out, struct engine *engine,
+    const char *collection, int64_t generation, struct fault *fault) NODISCARD;
+
 /* A switch that was done (job_id 0), or the job that does it. */
 struct engine_switch {
     int64_t generation; /* live now, or to be */
@@ -722,6 +728,45 @@ enum err engine_generation_promote(struct engine *engine,
 /* Promote the previous one; ERR_CONFLICT when there is none. */
 enum err engine_rollback(struct engine *engine, const char *collection,
     struct engine_switch *out, struct fault *fault) NODISCARD;
+
+/* ---- imported encoders --------------------------------------------------- */
+
+/* A published encoder, imported under a name. Collections that name it as
+   their "encoder" start from it; their generations refer to its weights. */
+struct engine_encoder {
+    const char *name;
+    const char *family; /* "transformer" */
+    const char *reads;  /* "text" */
+    size_t dims;
+    size_t max_tokens;
+    uint64_t n_params;
+    uint64_t weights_bytes;
+    char fingerprint[SHA256_HEX]; /* of the encoder */
+    const char *config_json;
+    const char *card_json; /* what its publisher says: source, license, ... */
+    int64_t created_ms;
+    size_t n_collections; /* that have a kept generation of it */
+};
+/*
+ * engine_encoder_import - the folder of a published encoder into the file.
+ *
+ *   name  as of collections; not "static", "vision", "transformer", "external"
+ *   dir   the folder; it may go afterwards
+ *
+ * The same encoder under the same name is confirmed (created false), another is
+ * ERR_CONFLICT. Else errors as of published_import.
+ */
+enum err engine_encoder_import(struct engine *engine, const char *name,
+    const char *dir, bool *created, struct arena *arena,
+    struct engine_encoder *out, struct fault *fault) NODISCARD;
+enum err engine_encoders_list(struct engine *engine, struct arena *arena,
+    struct engine_encoder **out, size_t *n, struct fault *fault) NODISCARD;
+enum err engine_encoder_get(struct engine *engine, const char *name,
+    struct arena *arena, struct engine_encoder *out,
+    struct fault *fault) NODISCARD;
+/* ERR_CONFLICT while a kept generation refers to it, with the collection. */
+enum err engine_encoder_delete(
+    struct engine *engine, const char *name, struct fault *fault) NODISCARD;
 
 /* ---- jobs ---------------------------------------------------------------- */
 

@@ -1,8 +1,9 @@
 /*
  * encoder.h - what every encoder is: a batch in, unit vectors out.
  *
- * An encoder is a family (static, vision), a configuration
- * and one flat block of parameters. It is immutable while it is shared: any
+ * An encoder is a family (static, vision, transformer), a configuration and
+ * one flat block of parameters; a transformer has an asset besides, the bytes
+ * of its tokenizer. It is immutable while it is shared: any
  * number of threads may encode with it at once. Training works on a private
  * clone: encoder_forward keeps on a tape what encoder_backward needs, the
  * gradient comes as a second block of the parameters' shape together with the
@@ -40,6 +41,8 @@ struct encoder_input {
     const char *text; /* UTF-8 */
     size_t len;
     const struct image *image; /* any size; NULL: none (a zero vector) */
+    bool query; /* it is asked with, else an item: a transformer may put
+                   another prefix before each */
 };
 
 /* What an encoder did with one input. */
@@ -80,6 +83,22 @@ struct encoder_grads {
  */
 enum err encoder_new(struct encoder **out, const char *family,
     const char *config_json, struct buf *config, struct fault *fault) NODISCARD;
+
+/*
+ * encoder_build - an encoder of a family that has an asset, from its parts.
+ *
+ *   asset  [n_asset] copied; transformer: a tokenizer.json
+ *
+ * Its parameters are undefined until the caller has set all of them
+ * (encoder_params, then encoder_seal). Errors as of encoder_new and those of
+ * what the asset is, with a detail that says so.
+ */
+enum err encoder_build(struct encoder **out, const char *family,
+    const char *config_json, const void *asset, size_t n_asset,
+    struct fault *fault) NODISCARD;
+/* Borrowed from the encoder; NULL where the family has none. */
+const void *encoder_asset(const struct encoder *encoder, size_t *n);
+
 void encoder_free(struct encoder *encoder);
 
 /* A private copy to train. */
@@ -146,7 +165,15 @@ enum err encoder_load(struct encoder **out, const char *family,
     struct fault *fault) NODISCARD;
 uint64_t encoder_save_bytes(const struct encoder *encoder);
 
-/* Training. A tape belongs to one encoder and one thread at a time. */
+/*
+ * Training. A tape belongs to one encoder and one thread at a time.
+ *
+ * encoder_freeze - train only the last n parts of a private clone (transformer:
+ * layers; the embeddings lie below the first), from the next encoder_tape_new
+ * on; n = encoder_n_parts trains all, 0 for a family without parts.
+ */
+size_t encoder_n_parts(const struct encoder *encoder);
+void encoder_freeze(struct encoder *encoder, size_t n_last);
 enum err encoder_tape_new(
     struct encoder_tape **out, const struct encoder *encoder) NODISCARD;
 void encoder_tape_free(struct encoder_tape *tape);

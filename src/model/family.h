@@ -7,6 +7,7 @@
 #ifndef MODEL_FAMILY_H
 #define MODEL_FAMILY_H
 
+#include <stdatomic.h>
 #include "base/json.h"
 #include "model/encoder.h"
 
@@ -20,6 +21,10 @@ struct encoder_tensor {
 struct encoder_family {
     const char *name;
     enum encoder_reads reads;
+    const char *asset; /* its tensor's name in the saved form; NULL: none */
+    /* Take encoder->asset, which was just set; pointer "" in the fault. */
+    enum err (*take_asset)(struct encoder *encoder, struct fault *fault);
+    size_t (*n_parts)(const struct encoder *encoder); /* NULL: none */
     /* fill: set the untrained parameters; else they are about to be read */
     enum err (*make)(struct encoder **out, const struct json *config, bool fill,
         struct buf *canonical, struct fault *fault);
@@ -52,6 +57,16 @@ struct encoder_family {
     size_t (*cache_bytes)(const struct encoder *encoder);
 };
 
+/* Bytes beside the parameters and what the family made of them; immutable,
+   shared by clones. */
+struct encoder_asset {
+    atomic_size_t refs;
+    char *bytes;
+    size_t n;
+    void *made; /* NULL: nothing */
+    void (*free_made)(void *made);
+};
+
 struct encoder {
     const struct encoder_family *family;
     size_t n_dims;
@@ -63,6 +78,8 @@ struct encoder {
     bool unsealed;          /* parameters may change between two calls */
     _Atomic(void *) *cache; /* what encode derived from the parameters; only
                                while sealed; the family's */
+    struct encoder_asset *asset; /* NULL: the family has none */
+    size_t n_frozen;             /* parts from the bottom */
     char *config_json;      /* canonical */
     size_t struct_bytes;    /* of the family's struct, which holds no pointer
                                of its own: a copy of it is a copy */
@@ -75,5 +92,6 @@ struct encoder_tape {
 
 extern const struct encoder_family static_encoder_family;
 extern const struct encoder_family vision_encoder_family;
+extern const struct encoder_family transformer_encoder_family;
 
 #endif
