@@ -126,14 +126,22 @@ struct transformer_batch {
     size_t n;
 };
 
+/* How linear layers are multiplied. What stands between them is f32 always. */
+enum transformer_compute {
+    TRANSFORMER_F32,
+    TRANSFORMER_BF16,
+    TRANSFORMER_INT8
+};
+
 /* The weights as the kernels want them: packed once for parameters that stay as
    they are, and position tables that are no parameters. */
 struct transformer_ready;
 
-enum err transformer_ready_new(
-    struct transformer_ready **out, const struct transformer *t) NODISCARD;
+enum err transformer_ready_new(struct transformer_ready **out,
+    const struct transformer *t, enum transformer_compute compute) NODISCARD;
 void transformer_ready_free(struct transformer_ready *ready);
-size_t transformer_ready_bytes(const struct transformer *t);
+size_t transformer_ready_bytes(
+    const struct transformer *t, enum transformer_compute compute);
 void transformer_ready_weights(struct transformer_ready *ready,
     const struct transformer *t, const float *params, struct pool *pool);
 

@@ -31,13 +31,14 @@
 /* --------------------------------------------------------------- ready */
 
 struct transformer_ready {
+    enum transformer_compute compute;
     float *w;        /* [n_params] matrices packed in their places */
     float *position; /* [max_positions, E], or NULL */
 };
 
 enum err
-transformer_ready_new(
-    struct transformer_ready **out, const struct transformer *t)
+transformer_ready_new(struct transformer_ready **out,
+    const struct transformer *t, enum transformer_compute compute)
 {
     const struct transformer_config *c = &t->config;
     struct transformer_ready *r = mem_calloc(1, sizeof *r);
@@ -46,6 +47,7 @@ transformer_ready_new(
 
     if (r == NULL)
         return ERR_NOMEM;
+    r->compute = compute;
     r->w = mem_alloc_aligned(t->n_params - from, sizeof *r->w);
     if (sines)
         r->position = mem_alloc_aligned(
@@ -78,8 +80,10 @@ transformer_ready_free(struct transformer_ready *ready)
 }
 
 size_t
-transformer_ready_bytes(const struct transformer *t)
+transformer_ready_bytes(
+    const struct transformer *t, enum transformer_compute compute)
 {
+    (void)compute;
     size_t sines = t->config.positions == TRANSFORMER_POSITIONS_SINUSOIDAL
                        ? t->config.max_positions * t->embedding
                        : 0;

@@ -65,8 +65,8 @@ transformer_tape_new(
         return ERR_NOMEM;
     tape->n_frozen = n_frozen;
     tape->first = n_frozen > 0 ? n_frozen - 1 : 0;
-    tape->ready_bytes = transformer_ready_bytes(t);
-    err = transformer_ready_new(&tape->ready, t);
+    tape->ready_bytes = transformer_ready_bytes(t, TRANSFORMER_F32);
+    err = transformer_ready_new(&tape->ready, t, TRANSFORMER_F32);
     if (err != OK)
         transformer_tape_free(tape);
     else

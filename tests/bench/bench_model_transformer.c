@@ -202,7 +202,8 @@ open_bench(struct bench *b)
     b->offsets = calloc(cap + 1, sizeof *b->offsets);
     if (b->params == NULL || b->d_params == NULL || b->out == NULL ||
         b->d_out == NULL || b->marks == NULL || b->ids == NULL ||
-        b->offsets == NULL || transformer_ready_new(&b->ready, &b->t) != OK ||
+        b->offsets == NULL ||
+        transformer_ready_new(&b->ready, &b->t, TRANSFORMER_F32) != OK ||
         transformer_work_new(&b->work) != OK ||
         transformer_tape_new(&b->tape, &b->t, 0) != OK)
         die("out of memory");

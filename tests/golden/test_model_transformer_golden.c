@@ -32,7 +32,7 @@ encode(const struct transformer *t, const float *params,
 {
     struct transformer_ready *ready;
     struct transformer_work *work;
-    assert_int_equal(transformer_ready_new(&ready, t), OK);
+    assert_int_equal(transformer_ready_new(&ready, t, TRANSFORMER_F32), OK);
     assert_int_equal(transformer_work_new(&work), OK);
     transformer_ready_weights(ready, t, params, NULL);
     assert_int_equal(

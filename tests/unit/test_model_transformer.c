@@ -321,7 +321,8 @@ net_open(struct net *net, const struct transformer_config *config)
     for (size_t i = 0; i < net->t.n_params; i++)
         net->params[i] = 4 * net->params[i] + 0.1f * (float)rng_normal(&rng) -
                          (net->params[i] > 0.5f ? 3.0f : 0.0f);
-    assert_int_equal(transformer_ready_new(&net->ready, &net->t), OK);
+    assert_int_equal(
+        transformer_ready_new(&net->ready, &net->t, TRANSFORMER_F32), OK);
     assert_int_equal(transformer_work_new(&net->work), OK);
     transformer_ready_weights(net->ready, &net->t, net->params, NULL);
     net->offsets[0] = 0;
@@ -543,7 +544,7 @@ whole_life(struct net *net, float *d_params, uint8_t *marks)
     struct transformer_work *work = NULL;
     struct transformer_tape *tape = NULL;
     const struct transformer *t = &net->t;
-    enum err err = transformer_ready_new(&ready, t);
+    enum err err = transformer_ready_new(&ready, t, TRANSFORMER_F32);
 
     if (err == OK)
         err = transformer_work_new(&work);
