@@ -1,11 +1,6 @@
 /*
- * encoder.c - what all families share: configuration, the flat parameters,
- * their saved form, the fingerprint, gradients.
- *
- * Saved form: safetensors. 8 bytes, little endian, the length of a JSON
- * header; the header: {"__metadata__": {"family", "config"}, name: {"dtype":
- * "F32", "shape": [...], "data_offsets": [begin, end]}, ...}; then the
- * tensors' bytes in the order of the family's list, with no gap.
+ * encoder.c - what all families share: configuration, the asset, the flat
+ * parameters, the fingerprint, gradients.
  */
 #include "model/encoder.h"
 
@@ -19,13 +14,8 @@
 #include "base/json.h"
 #include "model/family.h"
 
-#define CONFIG_MAX_BYTES 4096
-#define HEADER_MAX_BYTES 65536
-#define TENSORS_MAX 128
-#define IO_BYTES (1u << 20)
-
-static const struct encoder_family *const families[] = {
-    &static_encoder_family, &vision_encoder_family};
+static const struct encoder_family *const families[] = {&static_encoder_family,
+    &vision_encoder_family, &transformer_encoder_family};
 
 static const struct encoder_family *
 find_family(const char *name)
@@ -37,8 +27,8 @@ find_family(const char *name)
     return NULL;
 }
 
-static enum err
-make_encoder(struct encoder **out, const char *family, const char *config_json,
+enum err
+encoder_make(struct encoder **out, const char *family, const char *config_json,
     bool fill, struct buf *config, struct fault *fault)
 {
     const struct encoder_family *f = find_family(family);
@@ -51,11 +41,12 @@ make_encoder(struct encoder **out, const char *family, const char *config_json,
     if (f == NULL)
         return fault_set(fault, ERR_UNSUPPORTED, "/family",
             "there is no encoder family \"%.40s\" in this version; there are "
-            "\"static\" for texts and \"vision\" for pictures",
+            "\"static\" and \"transformer\" for texts and \"vision\" for "
+            "pictures",
             family);
-    buf_init(&canonical, CONFIG_MAX_BYTES);
-    err = json_parse(
-        config_json, strlen(config_json), CONFIG_MAX_BYTES, &tree, fault);
+    buf_init(&canonical, ENCODER_CONFIG_MAX_BYTES);
+    err = json_parse(config_json, strlen(config_json), ENCODER_CONFIG_MAX_BYTES,
+        &tree, fault);
     if (err == OK && json_kind(tree) != JSON_KIND_OBJECT)
         err = fault_set(
             fault, ERR_INVALID, "", "an encoder's settings are a JSON object");
@@ -84,11 +75,127 @@ make_encoder(struct encoder **out, const char *family, const char *config_json,
     return err;
 }
 
+/* ---------------------------------------------------------------- asset */
+
+static void
+asset_unref(struct encoder_asset *asset)
+{
+    if (asset == NULL || atomic_fetch_sub(&asset->refs, 1) != 1)
+        return;
+    if (asset->made != NULL)
+        asset->free_made(asset->made);
+    mem_free(asset->bytes);
+    mem_free(asset);
+}
+
+/* Room for an asset of n bytes, which the caller fills and then has taken. */
+enum err
+encoder_asset_new(struct encoder *encoder, size_t n)
+{
+    struct encoder_asset *asset = mem_calloc(1, sizeof *asset);
+    if (asset == NULL)
+        return ERR_NOMEM;
+    atomic_init(&asset->refs, 1);
+    encoder->asset = asset;
+    asset->n = n;
+    asset->bytes = mem_alloc(n + 1, 1);
+    if (asset->bytes == NULL)
+        return ERR_NOMEM;
+    asset->bytes[n] = '\0';
+    return OK;
+}
+
+/* The settings with the asset's digest in them. */
+enum err
+encoder_config_with_asset(const char *config_json, const char *member,
+    const void *asset, size_t n_asset, struct buf *out, struct fault *fault)
+{
+    struct json *tree = NULL;
+    const char *given = NULL;
+    char pointer[FAULT_POINTER_MAX];
+    char hex[SHA256_HEX];
+    uint8_t digest[SHA256_BYTES];
+    enum err err = json_parse(config_json, strlen(config_json),
+        ENCODER_CONFIG_MAX_BYTES, &tree, fault);
+
+    sha256_of(asset, n_asset, digest);
+    sha256_hex(digest, hex);
+    json_pointer(pointer, "", member);
+    if (err == OK)
+        err =
+            json_get_str(tree, "", member, JSON_OPTIONAL, &given, NULL, fault);
+    if (err == OK && given != NULL && strcmp(given, hex) != 0)
+        err = fault_set(fault, ERR_INVALID, pointer,
+            "the %s has another SHA-256 than the settings say", member);
+    if (err == OK) {
+        buf_add_char(out, '{');
+        for (void *it = json_first(tree); it != NULL; it = json_next(tree, it))
+            if (strcmp(json_it_key(it), member) != 0) {
+                buf_json_cstr(out, json_it_key(it));
+                buf_add_char(out, ':');
+                json_dump(json_it_value(it), out);
+                buf_add_char(out, ',');
+            }
+        buf_json_cstr(out, member);
+        buf_printf(out, ":\"%s\"}", hex);
+        err = buf_status(out);
+    }
+    json_free(tree);
+    return err;
+}
+
+enum err
+encoder_build(struct encoder **out, const char *family, const char *config_json,
+    const void *asset, size_t n_asset, struct fault *fault)
+{
+    const struct encoder_family *f = find_family(family);
+    struct encoder *encoder = NULL;
+    struct buf config;
+    enum err err = OK;
+
+    if (f == NULL || f->asset == NULL)
+        return fault_set(fault, ERR_UNSUPPORTED, "/family",
+            "no encoder of family \"%.40s\" is made of parts", family);
+    if (n_asset > ENCODER_ASSET_MAX_BYTES)
+        return fault_set(fault, ERR_TOO_LARGE, "",
+            "the %s has %zu bytes, at most %zu", f->asset, n_asset,
+            ENCODER_ASSET_MAX_BYTES);
+    buf_init(&config, ENCODER_CONFIG_MAX_BYTES);
+    err = encoder_config_with_asset(
+        config_json, f->asset, asset, n_asset, &config, fault);
+    if (err == OK)
+        err = encoder_make(&encoder, family, config.data, false, NULL, fault);
+    if (err == OK)
+        err = encoder_asset_new(encoder, n_asset);
+    if (err == OK) {
+        memcpy(encoder->asset->bytes, asset, n_asset);
+        err = f->take_asset(encoder, fault);
+    }
+    if (err == OK) {
+        encoder->trained = true;
+        encoder->unsealed = true;
+        *out = encoder;
+    } else {
+        encoder_free(encoder);
+    }
+    buf_release(&config);
+    return err;
+}
+
+const void *
+encoder_asset(const struct encoder *encoder, size_t *n)
+{
+    *n = encoder->asset == NULL ? 0 : encoder->asset->n;
+    return encoder->asset == NULL ? NULL : encoder->asset->bytes;
+}
+
+/* ----------------------------------------------------------------- life */
+
 enum err
 encoder_new(struct encoder **out, const char *family, const char *config_json,
     struct buf *config, struct fault *fault)
 {
-    return make_encoder(out, family, config_json, true, config, fault);
+    return encoder_make(out, family, config_json, true, config, fault);
 }
 
 static void
@@ -105,6 +212,7 @@ encoder_free(struct encoder *encoder)
     if (encoder == NULL)
         return;
     drop_cache(encoder);
+    asset_unref(encoder->asset);
     mem_free(encoder->cache);
     mem_free(encoder->params);
     mem_free(encoder->config_json);
@@ -121,6 +229,8 @@ encoder_clone(struct encoder **out, const struct encoder *encoder)
     copy->cache = mem_calloc(1, sizeof *copy->cache);
     copy->params = mem_alloc_aligned(encoder->n_params, sizeof(float));
     copy->config_json = mem_strdup(encoder->config_json);
+    if (copy->asset != NULL)
+        atomic_fetch_add(&copy->asset->refs, 1);
     if (copy->cache == NULL || copy->params == NULL ||
         copy->config_json == NULL) {
         encoder_free(copy);
@@ -243,252 +353,21 @@ encoder_fingerprint(const struct encoder *encoder, uint8_t out[SHA256_BYTES])
     sha256_finish(&ctx, out);
 }
 
-/* ---------------------------------------------------------- saved form */
-
-static size_t
-tensor_floats(const struct encoder_tensor *tensor)
-{
-    return tensor->dims[0] * (tensor->dims[1] > 0 ? tensor->dims[1] : 1);
-}
-
-/* The header, padded with spaces to a multiple of 8. */
-static enum err
-write_header(const struct encoder *encoder, struct buf *out)
-{
-    struct encoder_tensor tensors[TENSORS_MAX];
-    size_t n = encoder->family->tensors(encoder, tensors, TENSORS_MAX);
-    size_t at = 0;
-
-    buf_add_str(out, "{\"__metadata__\":{\"family\":");
-    buf_json_cstr(out, encoder->family->name);
-    buf_add_str(out, ",\"config\":");
-    buf_json_cstr(out, encoder->config_json);
-    buf_add_char(out, '}');
-    for (size_t i = 0; i < n; i++) {
-        size_t bytes = tensor_floats(&tensors[i]) * sizeof(float);
-        buf_add_char(out, ',');
-        buf_json_cstr(out, tensors[i].name);
-        buf_printf(
-            out, ":{\"dtype\":\"F32\",\"shape\":[%zu", tensors[i].dims[0]);
-        if (tensors[i].dims[1] > 0)
-            buf_printf(out, ",%zu", tensors[i].dims[1]);
-        buf_printf(out, "],\"data_offsets\":[%zu,%zu]}", at, at + bytes);
-        at += bytes;
-    }
-    buf_add_char(out, '}');
-    while (out->err == OK && out->len % 8 != 0)
-        buf_add_char(out, ' ');
-    return buf_status(out);
-}
-
-uint64_t
-encoder_save_bytes(const struct encoder *encoder)
-{
-    struct buf header;
-    uint64_t bytes = 0;
-
-    if (!encoder->trained)
-        return 0;
-    buf_init(&header, HEADER_MAX_BYTES);
-    if (write_header(encoder, &header) == OK)
-        bytes = 8 + header.len + encoder->n_params * sizeof(float);
-    buf_release(&header);
-    return bytes;
-}
-
-enum err
-encoder_save(const struct encoder *encoder, encoder_write_fn *write, void *arg)
-{
-    struct encoder_tensor tensors[TENSORS_MAX];
-    struct buf header;
-    uint8_t length[8];
-    enum err err;
-
-    if (!encoder->trained)
-        return OK;
-    size_t n = encoder->family->tensors(encoder, tensors, TENSORS_MAX);
-    buf_init(&header, HEADER_MAX_BYTES);
-    err = write_header(encoder, &header);
-    for (size_t i = 0; i < 8; i++)
-        length[i] = (uint8_t)((uint64_t)header.len >> (8 * i));
-    if (err == OK)
-        err = write(arg, length, sizeof length);
-    if (err == OK)
-        err = write(arg, header.data, header.len);
-    for (size_t i = 0; i < n && err == OK; i++) {
-        const char *p = (const char *)(encoder->params + tensors[i].start);
-        size_t left = tensor_floats(&tensors[i]) * sizeof(float);
-        while (left > 0 && err == OK) {
-            size_t step = MIN(left, (size_t)IO_BYTES);
-            err = write(arg, p, step);
-            p += step;
-            left -= step;
-        }
-    }
-    buf_release(&header);
-    return err;
-}
-
-/* Does the header's entry describe this tensor at these offsets? */
-static enum err
-check_tensor(const struct json *header, const struct encoder_tensor *tensor,
-    int64_t at, struct fault *fault)
-{
-    const struct json *entry = json_find(header, tensor->name);
-    const struct json *shape, *offsets;
-    const char *dtype;
-    size_t rank = tensor->dims[1] > 0 ? 2 : 1;
-    int64_t end = at + (int64_t)(tensor_floats(tensor) * sizeof(float));
-
-    if (entry == NULL || json_kind(entry) != JSON_KIND_OBJECT)
-        return fault_set(fault, ERR_CORRUPT, "",
-            "the weights lack the tensor \"%s\"", tensor->name);
-    if (json_get_str(entry, "", "dtype", JSON_REQUIRED, &dtype, NULL, NULL) !=
-            OK ||
-        strcmp(dtype, "F32") != 0)
-        return fault_set(fault, ERR_CORRUPT, "",
-            "tensor \"%s\" is not of type F32", tensor->name);
-    if (json_get_array(entry, "", "shape", JSON_REQUIRED, &shape, NULL) != OK ||
-        json_count(shape) != rank)
-        return fault_set(fault, ERR_CORRUPT, "",
-            "tensor \"%s\" has a shape of another rank", tensor->name);
-    for (size_t i = 0; i < rank; i++) {
-        const struct json *dim = json_item(shape, i);
-        if (json_kind(dim) != JSON_KIND_INT ||
-            json_i64(dim) != (int64_t)tensor->dims[i])
-            return fault_set(fault, ERR_CORRUPT, "",
-                "tensor \"%s\" does not have %zu in dimension %zu",
-                tensor->name, tensor->dims[i], i);
-    }
-    if (json_get_array(
-            entry, "", "data_offsets", JSON_REQUIRED, &offsets, NULL) != OK ||
-        json_count(offsets) != 2 ||
-        json_kind(json_item(offsets, 0)) != JSON_KIND_INT ||
-        json_kind(json_item(offsets, 1)) != JSON_KIND_INT ||
-        json_i64(json_item(offsets, 0)) != at ||
-        json_i64(json_item(offsets, 1)) != end)
-        return fault_set(fault, ERR_CORRUPT, "",
-            "tensor \"%s\" does not lie at bytes %" PRId64 " to %" PRId64,
-            tensor->name, at, end);
-    return OK;
-}
-
-static enum err
-check_header(const struct encoder *encoder, const char *text, size_t len,
-    uint64_t n_data_bytes, struct fault *fault)
-{
-    struct encoder_tensor tensors[TENSORS_MAX];
-    size_t n = encoder->family->tensors(encoder, tensors, TENSORS_MAX);
-    struct json *header = NULL;
-    int64_t at = 0;
-    enum err err = json_parse(text, len, HEADER_MAX_BYTES, &header, NULL);
-
-    if (err == ERR_NOMEM)
-        return err;
-    if (err != OK || json_kind(header) != JSON_KIND_OBJECT) {
-        json_free(header);
-        return fault_set(
-            fault, ERR_CORRUPT, "", "the weights' header is not JSON");
-    }
-    err = OK;
-    for (size_t i = 0; i < n && err == OK; i++) {
-        err = check_tensor(header, &tensors[i], at, fault);
-        at += (int64_t)(tensor_floats(&tensors[i]) * sizeof(float));
-    }
-    size_t n_extra = json_find(header, "__metadata__") != NULL ? 1 : 0;
-    if (err == OK && json_count(header) != n + n_extra)
-        err = fault_set(fault, ERR_CORRUPT, "",
-            "the weights have %zu tensors, not %zu",
-            json_count(header) - n_extra, n);
-    if (err == OK && (uint64_t)at != n_data_bytes)
-        err = fault_set(fault, ERR_CORRUPT, "",
-            "the weights have %" PRIu64 " bytes of tensors, not %" PRId64,
-            n_data_bytes, at);
-    json_free(header);
-    return err;
-}
-
-static enum err
-read_params(struct encoder *encoder, encoder_read_fn *read, void *arg,
-    struct fault *fault)
-{
-    struct encoder_tensor tensors[TENSORS_MAX];
-    size_t n = encoder->family->tensors(encoder, tensors, TENSORS_MAX);
-    enum err err = OK;
-
-    for (size_t i = 0; i < n; i++) {
-        float *p = encoder->params + tensors[i].start;
-        size_t left = tensor_floats(&tensors[i]);
-        while (left > 0) {
-            size_t step = MIN(left, (size_t)IO_BYTES / sizeof(float));
-            float sum = 0;
-            err = read(arg, p, step * sizeof *p);
-            if (err != OK)
-                return err;
-            for (size_t j = 0; j < step; j++)
-                sum += p[j] * 0; /* NaN and infinity stay NaN */
-            if (!(sum == 0))
-                return fault_set(fault, ERR_CORRUPT, "",
-                    "tensor \"%s\" holds a NaN or an infinity",
-                    tensors[i].name);
-            p += step;
-            left -= step;
-        }
-    }
-    return OK;
-}
-
-enum err
-encoder_load(struct encoder **out, const char *family, const char *config_json,
-    encoder_read_fn *read, void *arg, uint64_t n_bytes, struct fault *fault)
-{
-    struct encoder *encoder = NULL;
-    char *header = NULL;
-    uint8_t length[8];
-    uint64_t n_header = 0;
-    enum err err;
-
-    err =
-        make_encoder(&encoder, family, config_json, n_bytes == 0, NULL, fault);
-    if (err != OK || n_bytes == 0)
-        goto out;
-    if (n_bytes < 8) {
-        err = fault_set(fault, ERR_CORRUPT, "", "the weights are cut short");
-        goto out;
-    }
-    err = read(arg, length, sizeof length);
-    if (err != OK)
-        goto out;
-    for (size_t i = 0; i < 8; i++)
-        n_header |= (uint64_t)length[i] << (8 * i);
-    if (n_header > HEADER_MAX_BYTES || n_header > n_bytes - 8) {
-        err = fault_set(fault, ERR_CORRUPT, "",
-            "the weights' header claims %" PRIu64 " bytes", n_header);
-        goto out;
-    }
-    header = mem_alloc(n_header + 1, 1);
-    if (header == NULL) {
-        err = ERR_NOMEM;
-        goto out;
-    }
-    err = read(arg, header, n_header);
-    if (err == OK)
-        err = check_header(
-            encoder, header, n_header, n_bytes - 8 - n_header, fault);
-    if (err == OK)
-        err = read_params(encoder, read, arg, fault);
-    if (err == OK)
-        encoder->trained = true;
-out:
-    mem_free(header);
-    if (err != OK)
-        encoder_free(encoder);
-    else
-        *out = encoder;
-    return err;
-}
-
 /* ------------------------------------------------------------ training */
+
+size_t
+encoder_n_parts(const struct encoder *encoder)
+{
+    const struct encoder_family *family = encoder->family;
+    return family->n_parts == NULL ? 0 : family->n_parts(encoder);
+}
+
+void
+encoder_freeze(struct encoder *encoder, size_t n_last)
+{
+    size_t n = encoder_n_parts(encoder);
+    encoder->n_frozen = n_last < n ? n - n_last : 0;
+}
 
 enum err
 encoder_tape_new(struct encoder_tape **out, const struct encoder *encoder)
@@ -510,11 +389,13 @@ encoder_tape_bytes(const struct encoder_tape *tape)
 }
 
 size_t
-encoder_tape_input_bytes(const struct encoder *encoder)
+encoder_tape_input_bytes(
+    const struct encoder *encoder, const struct encoder_input *input)
 {
     const struct encoder_family *family = encoder->family;
-    return family->tape_input_bytes == NULL ? 0
-                                            : family->tape_input_bytes(encoder);
+    return family->tape_input_bytes == NULL
+               ? 0
+               : family->tape_input_bytes(encoder, input);
 }
 
 enum err

@@ -179,8 +179,10 @@ enum err encoder_tape_new(
 void encoder_tape_free(struct encoder_tape *tape);
 /* Heap that it holds for the largest batch so far. */
 size_t encoder_tape_bytes(const struct encoder_tape *tape);
-/* Heap that it will hold for each picture; 0: of texts it is by their words. */
-size_t encoder_tape_input_bytes(const struct encoder *encoder);
+/* Heap that it will hold for an input, about, or for the largest there may be
+   (NULL); 0: it is little. */
+size_t encoder_tape_input_bytes(
+    const struct encoder *encoder, const struct encoder_input *input);
 
 /* Dropout and noise of one training forward pass. */
 struct encoder_noise {

@@ -209,6 +209,8 @@ static_tensors(
         {"position_weight", e->rho_at, {STATIC_POSITIONS, 0}},
         {"log_idf", e->phi_at, {e->n_weights, 0}}};
     _Static_assert(STATIC_PARTS == 2, "one tensor a part");
+    if (out == NULL)
+        return ARRAY_LEN(tensors);
     ASSERT(ARRAY_LEN(tensors) <= max);
     memcpy(out, tensors, sizeof tensors);
     return ARRAY_LEN(tensors);

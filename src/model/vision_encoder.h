@@ -162,7 +162,8 @@ void vision_head(float *z, float *norm, const struct vision_encoder *e,
 enum err vision_tape_new(
     struct encoder_tape **out, const struct encoder *encoder) NODISCARD;
 void vision_tape_free(struct encoder_tape *tape);
-size_t vision_tape_input_bytes(const struct encoder *encoder);
+size_t vision_tape_input_bytes(
+    const struct encoder *encoder, const struct encoder_input *input);
 enum err vision_forward(const struct encoder *encoder,
     struct encoder_tape *tape, const struct encoder_input *inputs, size_t n,
     const struct encoder_noise *noise, float *out, struct pool *pool) NODISCARD;

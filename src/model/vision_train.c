@@ -85,8 +85,10 @@ vision_tape_free(struct encoder_tape *tape)
 }
 
 size_t
-vision_tape_input_bytes(const struct encoder *encoder)
+vision_tape_input_bytes(
+    const struct encoder *encoder, const struct encoder_input *input)
 {
+    (void)input; /* all pictures are brought to one size */
     const struct vision_encoder *e = vision_of(encoder);
     return (e->keep.floats + e->n_stats + e->n_features + e->base.n_dims + 1) *
            sizeof(float);
@@ -115,7 +117,7 @@ tape_reserve(struct vision_tape *t, const struct vision_encoder *e, size_t n,
             !renew(&t->z, n, e->base.n_dims) || !renew(&t->norm, n, 1))
             return ERR_NOMEM;
         t->cap = n;
-        t->base.bytes = n * vision_tape_input_bytes(&e->base);
+        t->base.bytes = n * vision_tape_input_bytes(&e->base, NULL);
     }
     if (n_threads > t->n_threads) {
         struct vision_scratch *grown =

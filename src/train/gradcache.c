@@ -5,8 +5,9 @@
 struct gradcache {
     struct encoder_tape *tape;
     size_t piece;
-    size_t n; /* rows of the last forward pass */
-    struct encoder_noise noise;
+    struct encoder_noise noise; /* of the last forward pass, as the rest */
+    size_t n_pieces;
+    size_t *start;      /* [pieces + 1] their first rows; the number of rows */
     struct rng *before; /* [pieces] the generator before each piece */
 };
 
@@ -20,8 +21,9 @@ gradcache_new(struct gradcache **out, const struct encoder *encoder,
         return ERR_NOMEM;
     ASSERT(piece > 0);
     cache->piece = piece;
-    cache->before = mem_alloc(n_max / piece + 1, sizeof *cache->before);
-    enum err err = cache->before == NULL
+    cache->before = mem_alloc(n_max, sizeof *cache->before);
+    cache->start = mem_alloc(n_max + 1, sizeof *cache->start);
+    enum err err = cache->before == NULL || cache->start == NULL
                        ? ERR_NOMEM
                        : encoder_tape_new(&cache->tape, encoder);
     if (err != OK) {
@@ -39,6 +41,7 @@ gradcache_free(struct gradcache *cache)
         return;
     encoder_tape_free(cache->tape);
     mem_free(cache->before);
+    mem_free(cache->start);
     mem_free(cache);
 }
 
@@ -48,13 +51,33 @@ gradcache_bytes(const struct gradcache *cache)
     return encoder_tape_bytes(cache->tape);
 }
 
-/* One piece onto the tape, with the generator given. */
+static void
+cut_pieces(struct gradcache *cache, const struct encoder *encoder,
+    const struct encoder_input *texts, size_t n)
+{
+    size_t held = 0, first = 0;
+
+    cache->n_pieces = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t each =
+            texts == NULL ? 0 : encoder_tape_input_bytes(encoder, &texts[i]);
+        held += each;
+        if (i == 0 || i - first == cache->piece ||
+            held > GRADCACHE_TAPE_BYTES) {
+            cache->start[cache->n_pieces++] = first = i;
+            held = each;
+        }
+    }
+    cache->start[cache->n_pieces] = n;
+}
+
+/* Piece p onto the tape, with the generator given. */
 static enum err
 forward_piece(struct gradcache *cache, const struct encoder *encoder,
-    struct inputs *inputs, size_t first, struct rng *rng, float *out,
+    struct inputs *inputs, size_t p, struct rng *rng, float *out,
     struct pool *pool)
 {
-    size_t n = MIN(cache->piece, cache->n - first);
+    size_t first = cache->start[p], n = cache->start[p + 1] - first;
     struct encoder_noise noise = cache->noise;
     const struct encoder_input *rows;
 
@@ -73,12 +96,12 @@ gradcache_forward(struct gradcache *cache, const struct encoder *encoder,
     size_t D = encoder_dims(encoder);
     enum err err = OK;
 
-    cache->n = n;
     cache->noise = *noise;
-    for (size_t i = 0; i < n && err == OK; i += cache->piece) {
-        cache->before[i / cache->piece] = *noise->rng;
-        err = forward_piece(
-            cache, encoder, inputs, i, noise->rng, out + i * D, pool);
+    cut_pieces(cache, encoder, inputs_texts(inputs), n);
+    for (size_t p = 0; p < cache->n_pieces && err == OK; p++) {
+        cache->before[p] = *noise->rng;
+        err = forward_piece(cache, encoder, inputs, p, noise->rng,
+            out + cache->start[p] * D, pool);
     }
     return err;
 }
@@ -89,19 +112,16 @@ gradcache_backward(struct gradcache *cache, const struct encoder *encoder,
     float *scratch, struct pool *pool)
 {
     size_t D = encoder_dims(encoder);
-    size_t n_pieces = (cache->n + cache->piece - 1) / cache->piece;
     enum err err = OK;
 
     /* from the last, whose tape is there, to the first */
-    for (size_t p = n_pieces; p-- > 0 && err == OK;) {
-        size_t first = p * cache->piece;
+    for (size_t p = cache->n_pieces; p-- > 0 && err == OK;) {
         struct rng rng = cache->before[p];
-        if (p + 1 < n_pieces)
-            err = forward_piece(
-                cache, encoder, inputs, first, &rng, scratch, pool);
+        if (p + 1 < cache->n_pieces)
+            err = forward_piece(cache, encoder, inputs, p, &rng, scratch, pool);
         if (err == OK)
             err = encoder_backward(
-                encoder, cache->tape, d_out + first * D, grads, pool);
+                encoder, cache->tape, d_out + cache->start[p] * D, grads, pool);
     }
     return err;
 }

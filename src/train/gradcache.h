@@ -9,6 +9,8 @@
  * of every vector, each piece forward again, with the same noise, and
  * backward. The gradient is that of the whole. The last piece's tape is still
  * there, so it is not made twice; when all rows are one piece nothing is.
+ * Pieces are of a fixed number of rows, and of texts, whose lengths differ, of
+ * fewer where the tape would hold more than GRADCACHE_TAPE_BYTES.
  * Source: Gao et al. 2021 (arXiv:2101.06983), sec. 3.
  */
 #ifndef TRAIN_GRADCACHE_H
@@ -16,9 +18,11 @@
 
 #include "train/inputs.h"
 
+#define GRADCACHE_TAPE_BYTES ((size_t)1 << 30)
+
 struct gradcache;
 
-/* piece: rows encoded at once; n_max: rows in all. ERR_NOMEM. */
+/* piece: rows encoded at once at most; n_max: rows in all. ERR_NOMEM. */
 enum err gradcache_new(struct gradcache **out, const struct encoder *encoder,
     size_t piece, size_t n_max) NODISCARD;
 void gradcache_free(struct gradcache *cache);

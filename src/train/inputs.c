@@ -249,6 +249,12 @@ inputs_rows(struct inputs *in, size_t first, size_t n,
     return OK;
 }
 
+const struct encoder_input *
+inputs_texts(const struct inputs *in)
+{
+    return in->pictures ? NULL : in->rows;
+}
+
 int64_t
 inputs_take_ns(struct inputs *in)
 {

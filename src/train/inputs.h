@@ -56,6 +56,9 @@ const uint64_t *inputs_key(const struct inputs *inputs);
 enum err inputs_rows(struct inputs *inputs, size_t first, size_t n,
     const struct encoder_input **out, struct pool *pool) NODISCARD;
 
+/* All rows where they are texts, which are there from the start; else NULL. */
+const struct encoder_input *inputs_texts(const struct inputs *inputs);
+
 /* Time spent on making views since the last call, as the caller waits for it.
  */
 int64_t inputs_take_ns(struct inputs *inputs);

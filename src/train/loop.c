@@ -76,14 +76,15 @@ size_t
 run_piece(const struct encoder *encoder, const struct train_options *options,
     size_t rows)
 {
-    size_t each = encoder_tape_input_bytes(encoder);
+    bool pictures = encoder_reads(encoder) == ENCODER_READS_IMAGE;
     size_t piece = options->micro_batch;
 
     if (piece == 0)
-        piece = encoder_reads(encoder) == ENCODER_READS_IMAGE ? PICTURES_A_PIECE
-                                                              : rows;
-    if (each > 0)
-        piece = MIN(piece, MAX(RUN_TAPE_BYTES_MAX / each, (size_t)1));
+        piece = pictures ? PICTURES_A_PIECE : rows;
+    if (pictures) {
+        size_t each = encoder_tape_input_bytes(encoder, NULL);
+        piece = MIN(piece, MAX(GRADCACHE_TAPE_BYTES / each, (size_t)1));
+    }
     return MIN(piece, rows);
 }
 

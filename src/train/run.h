@@ -93,9 +93,8 @@ extern const struct mechanism mechanism_memory_bank;
    anchors against keys. */
 bool run_between_views(const struct train_options *options);
 
-/* How many of a step's rows are encoded at once: as the options ask, as long
-   as the tape of pictures stays within its bound. */
-#define RUN_TAPE_BYTES_MAX ((size_t)1 << 30)
+/* How many of a step's rows are encoded at once at most: as the options ask, as
+   long as the tape of pictures stays within GRADCACHE_TAPE_BYTES. */
 size_t run_piece(const struct encoder *encoder,
     const struct train_options *options, size_t rows);
 
