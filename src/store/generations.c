@@ -12,7 +12,7 @@
     " g.fingerprint, g.state, g.pinned, g.temperature, g.family, g.config,"    \
     " g.report, g.seed, g.job, g.pairs_upto, g.judge_uses, g.created_ms,"      \
     " g.published_ms, g.weights, g.weights_bytes, g.weights_sha256,"           \
-    " s.space IS NOT NULL"
+    " s.space IS NOT NULL, g.encoder"
 #define JOINED                                                                 \
     " FROM generations g LEFT JOIN spaces s"                                   \
     " ON s.space = g.space AND s.dead = 0 "
@@ -28,8 +28,10 @@ static const char TAKE_NUMBER[] =
 static const char CREATE[] =
     "INSERT INTO generations (collection, generation, parent, space, dims,"
     " fingerprint, state, temperature, family, config, report, seed, job,"
-    " pairs_upto, created_ms)"
-    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+    " pairs_upto, created_ms, encoder)"
+    " SELECT ?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14,"
+    " ?15 WHERE ?15 = 0"
+    " OR EXISTS (SELECT 1 FROM encoders WHERE id = ?15 AND weights = 2)";
 static const char SET_STATE[] = "UPDATE generations SET state = ?3"
                                 " WHERE collection = ?1 AND generation = ?2";
 static const char REVIVE[] = "UPDATE generations SET state = 0, space = ?3"
@@ -114,6 +116,7 @@ read_row(struct query *q, struct generation_row *row)
         .weights = (enum weights_state)query_get_int(q, 19),
         .weights_bytes = query_get_int(q, 20),
         .space_kept = query_get_int(q, 22) != 0,
+        .encoder = query_get_int(q, 23),
     };
     query_get_bytes(q, 6, row->fingerprint, SPACE_FINGERPRINT_BYTES);
     if (row->weights == WEIGHTS_COMPLETE) {
@@ -206,6 +209,15 @@ finish_number(struct query *q, int64_t *out)
     return err;
 }
 
+static enum err
+run_on_one(struct query *q)
+{
+    int64_t changes = 0;
+    enum err err = query_run(q, &changes);
+
+    return err == OK && changes == 0 ? ERR_NOT_FOUND : err;
+}
+
 enum err
 generations_create(struct db *db, int64_t collection,
     const struct generation_new *new_generation, int64_t now_ms, int64_t *id,
@@ -240,7 +252,8 @@ generations_create(struct db *db, int64_t collection,
     query_int(&q, new_generation->job);
     query_int(&q, new_generation->pairs_upto);
     query_int(&q, now_ms);
-    err = query_run(&q, NULL);
+    query_int(&q, new_generation->encoder);
+    err = run_on_one(&q);
     if (err == OK) {
         *id = sqlite3_last_insert_rowid(db->sql);
         *generation = number;
@@ -257,15 +270,6 @@ start_on_one(struct query *q, struct db *db, const char *sql,
     query_start(q, db, sql);
     query_int(q, collection);
     query_int(q, generation);
-}
-
-static enum err
-run_on_one(struct query *q)
-{
-    int64_t changes = 0;
-    enum err err = query_run(q, &changes);
-
-    return err == OK && changes == 0 ? ERR_NOT_FOUND : err;
 }
 
 static enum err

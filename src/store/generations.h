@@ -29,7 +29,8 @@ const char *generation_state_name(enum generation_state state);
 
 /* What the file holds of a generation's weights. */
 enum weights_state {
-    WEIGHTS_NONE = 0,     /* nothing: the seed and the config say all */
+    WEIGHTS_NONE = 0,     /* nothing: the seed and the config say all, or the
+                             weights are an imported encoder's */
     WEIGHTS_PARTIAL = 1,  /* being written; unreadable */
     WEIGHTS_COMPLETE = 2, /* readable, checksummed */
     WEIGHTS_DROPPED = 3   /* were complete, removed when retired */
@@ -46,6 +47,7 @@ struct generation_new {
     uint64_t seed;
     int64_t job;        /* that makes it, 0: none */
     int64_t pairs_upto; /* highest pair id that was collected for it */
+    int64_t encoder;    /* imported one whose weights it has, 0: none */
 };
 
 struct generation_row {
@@ -66,6 +68,8 @@ struct generation_row {
     uint64_t seed;
     int64_t job; /* that made it, 0: none */
     int64_t pairs_upto;
+    int64_t encoder;    /* imported one whose weights it has while its own are
+                           WEIGHTS_NONE, 0: none */
     int64_t judge_uses; /* rounds that have looked at the judge split so far */
     int64_t created_ms;
     int64_t published_ms; /* last time it became live, 0 = never */
@@ -87,8 +91,9 @@ typedef enum err generation_row_fn(void *ctx, const struct generation_row *row);
  *   generation  gives the number
  *   space       gives the space
  *
- * ERR_NOT_FOUND without the collection, ERR_CONFLICT when the fingerprint
- * exists with other dims, ERR_TOO_LARGE when 64 spaces are kept (unpin some).
+ * ERR_NOT_FOUND without the collection or the imported encoder, ERR_CONFLICT
+ * when the fingerprint exists with other dims, ERR_TOO_LARGE when 64 spaces are
+ * kept (unpin some).
  */
 enum err generations_create(struct db *db, int64_t collection,
     const struct generation_new *new_generation, int64_t now_ms, int64_t *id,

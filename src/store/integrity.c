@@ -91,11 +91,29 @@ static const struct {
     {"SELECT w.key >> 20 FROM weights w WHERE NOT EXISTS (SELECT 1"
      " FROM generations g WHERE g.id = w.key >> 20)",
         "there are weights of the unknown generation row %lld"},
+    {"SELECT w.key >> 20 FROM encoder_weights w WHERE NOT EXISTS (SELECT 1"
+     " FROM encoders e WHERE e.id = w.key >> 20)",
+        "there are weights of the unknown encoder %lld"},
+    {"SELECT g.id FROM generations g JOIN collections c"
+     " ON c.id = g.collection WHERE c.deleted = 0 AND g.encoder <> 0"
+     " AND g.weights = 0 AND NOT EXISTS (SELECT 1 FROM encoders e"
+     " WHERE e.id = g.encoder AND e.weights = 2)",
+        "generation row %lld has lost its encoder"},
 };
 
-static const char LIST_COMPLETE[] =
-    "SELECT id FROM generations WHERE weights = 2 AND id > ?1"
-    " ORDER BY id LIMIT 1";
+/* Whose weights are compared with their checksum. */
+static const struct complete {
+    const struct weights_table *table;
+    const char *next;
+    const char *what;
+} COMPLETE[] = {{&weights_of_generations,
+                    "SELECT id FROM generations WHERE weights = 2 AND id > ?1"
+                    " ORDER BY id LIMIT 1",
+                    "generation row"},
+    {&weights_of_encoders,
+        "SELECT id FROM encoders WHERE weights = 2 AND id > ?1"
+        " ORDER BY id LIMIT 1",
+        "encoder"}};
 
 static enum err
 check_sqlite(struct db *db, struct fault *fault)
@@ -153,7 +171,8 @@ check_rules(struct db *db, struct fault *fault)
 }
 
 static enum err
-check_weights(struct db *db, struct fault *fault)
+check_weights(
+    struct db *db, const struct complete *complete, struct fault *fault)
 {
     int64_t id = 0;
 
@@ -161,7 +180,7 @@ check_weights(struct db *db, struct fault *fault)
         struct query q;
         bool found;
         enum err err;
-        query_start(&q, db, LIST_COMPLETE);
+        query_start(&q, db, complete->next);
         query_int(&q, id);
         found = query_row(&q);
         if (found) {
@@ -169,12 +188,11 @@ check_weights(struct db *db, struct fault *fault)
         }
         err = query_end(&q);
         if (err == OK && found) {
-            err = weights_check(db, id);
+            err = weights_check(db, complete->table, id);
         }
         if (err != OK) {
-            return fault_set(fault, err, "",
-                "the weights of generation row %lld: %s", (long long)id,
-                err_text(err));
+            return fault_set(fault, err, "", "the weights of %s %lld: %s",
+                complete->what, (long long)id, err_text(err));
         }
         if (!found) {
             return OK;
@@ -230,8 +248,8 @@ store_check(struct store *store, struct fault *fault)
     if (err == OK) {
         err = check_rules(db, fault);
     }
-    if (err == OK) {
-        err = check_weights(db, fault);
+    for (size_t i = 0; i < ARRAY_LEN(COMPLETE) && err == OK; i++) {
+        err = check_weights(db, &COMPLETE[i], fault);
     }
     if (err == OK) {
         err = check_images(db, fault);

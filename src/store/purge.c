@@ -23,17 +23,25 @@ static const char DELETE_VECTORS[] =
     " WHERE key >= ?1 AND key <= ?2 ORDER BY key LIMIT ?3)";
 static const char DELETE_SPACE[] = "DELETE FROM spaces WHERE space = ?1";
 
-static const char DROPPED_WEIGHTS[] =
-    "SELECT id FROM generations INDEXED BY generations_purge"
-    " WHERE weights_purge = 1 LIMIT 1";
+/* Chunks that nobody needs, and their owner. */
+static const struct dropped {
+    const char *find;
+    const char *delete_chunks;
+    const char *gone;
+} DROPPED[] = {{"SELECT id FROM generations INDEXED BY generations_purge"
+                " WHERE weights_purge = 1 LIMIT 1",
+                   "DELETE FROM weights WHERE key IN (SELECT key FROM weights"
+                   " WHERE key >= ?1 AND key <= ?2 ORDER BY key LIMIT ?3)",
+                   "UPDATE generations SET weights_purge = 0 WHERE id = ?1"},
+    {"SELECT id FROM encoders INDEXED BY encoders_purge"
+     " WHERE weights = 3 LIMIT 1",
+        "DELETE FROM encoder_weights WHERE key IN (SELECT key"
+        " FROM encoder_weights WHERE key >= ?1 AND key <= ?2"
+        " ORDER BY key LIMIT ?3)",
+        "DELETE FROM encoders WHERE id = ?1"}};
 static const char DROP_WEIGHTS_OF[] =
     "UPDATE generations SET weights = 3, weights_purge = 1"
     " WHERE collection = ?1 AND weights IN (1, 2)";
-static const char DELETE_CHUNKS[] =
-    "DELETE FROM weights WHERE key IN (SELECT key FROM weights"
-    " WHERE key >= ?1 AND key <= ?2 ORDER BY key LIMIT ?3)";
-static const char WEIGHTS_GONE[] =
-    "UPDATE generations SET weights_purge = 0 WHERE id = ?1";
 
 static const char DELETED_COLLECTION[] =
     "SELECT id FROM collections INDEXED BY collections_deleted"
@@ -112,19 +120,20 @@ purge_space(struct db *db, size_t max_rows, int64_t *n)
 }
 
 static enum err
-purge_weights(struct db *db, size_t max_rows, int64_t *n)
+purge_weights(
+    struct db *db, const struct dropped *dropped, size_t max_rows, int64_t *n)
 {
     int64_t id = 0, changes = 0;
-    enum err err = find_one(db, DROPPED_WEIGHTS, &id);
+    enum err err = find_one(db, dropped->find, &id);
 
     if (err != OK || id == 0) {
         return err;
     }
-    err = delete_range(db, DELETE_CHUNKS, WEIGHTS_KEY(id, 0),
+    err = delete_range(db, dropped->delete_chunks, WEIGHTS_KEY(id, 0),
         WEIGHTS_KEY(id, WEIGHTS_CHUNKS_MAX), max_rows / ROWS_OF_A_CHUNK + 1,
         &changes);
     if (err == OK && changes == 0) {
-        err = run_with_id(db, WEIGHTS_GONE, id, &changes);
+        err = run_with_id(db, dropped->gone, id, &changes);
     }
     *n = changes;
     return err;
@@ -208,8 +217,10 @@ purge_step(struct db *db, size_t max_rows, size_t *n)
     int64_t n_rows = 0;
     enum err err = purge_space(db, max_rows, &n_rows);
 
-    if (err == OK && n_rows == 0) {
-        err = purge_weights(db, max_rows, &n_rows);
+    for (size_t i = 0; i < ARRAY_LEN(DROPPED); i++) {
+        if (err == OK && n_rows == 0) {
+            err = purge_weights(db, &DROPPED[i], max_rows, &n_rows);
+        }
     }
     if (err == OK && n_rows == 0) {
         err = purge_collection(db, max_rows, &n_rows);

@@ -8,25 +8,37 @@
 #include "store/generations.h"
 #include "store/weights_internal.h"
 
-static const char GET[] =
-    "SELECT weights, weights_bytes, weights_sha256, state FROM generations"
-    " WHERE id = ?1";
-static const char SET_PARTIAL[] =
-    "UPDATE generations SET weights = 1, weights_bytes = 0,"
-    " weights_sha256 = NULL, weights_purge = 0 WHERE id = ?1 AND state = 0";
-static const char SET_COMPLETE[] =
-    "UPDATE generations SET weights = 2, weights_bytes = ?2,"
-    " weights_sha256 = ?3 WHERE id = ?1 AND state = 0 AND weights = 1";
-static const char PUT_CHUNK[] =
-    "INSERT INTO weights (key, bytes) VALUES (?1, ?2)"
-    " ON CONFLICT (key) DO UPDATE SET bytes = excluded.bytes";
-static const char GET_CHUNK[] = "SELECT bytes FROM weights WHERE key = ?1";
-static const char DELETE_FROM[] =
-    "DELETE FROM weights WHERE key >= ?1 AND key <= ?2";
+const struct weights_table weights_of_generations = {
+    .get = "SELECT weights, weights_bytes, weights_sha256 FROM generations"
+           " WHERE id = ?1",
+    .set_partial =
+        "UPDATE generations SET weights = 1, weights_bytes = 0,"
+        " weights_sha256 = NULL, weights_purge = 0 WHERE id = ?1 AND state = 0",
+    .set_complete =
+        "UPDATE generations SET weights = 2, weights_bytes = ?2,"
+        " weights_sha256 = ?3 WHERE id = ?1 AND state = 0 AND weights = 1",
+    .put_chunk = "INSERT INTO weights (key, bytes) VALUES (?1, ?2)"
+                 " ON CONFLICT (key) DO UPDATE SET bytes = excluded.bytes",
+    .get_chunk = "SELECT bytes FROM weights WHERE key = ?1",
+    .delete_chunks = "DELETE FROM weights WHERE key >= ?1 AND key <= ?2"};
+
+const struct weights_table weights_of_encoders = {
+    .get = "SELECT weights, weights_bytes, weights_sha256 FROM encoders"
+           " WHERE id = ?1",
+    .set_partial = "UPDATE encoders SET weights_bytes = 0,"
+                   " weights_sha256 = NULL WHERE id = ?1 AND weights = 1",
+    .set_complete = "UPDATE encoders SET weights = 2, weights_bytes = ?2,"
+                    " weights_sha256 = ?3 WHERE id = ?1 AND weights = 1",
+    .put_chunk = "INSERT INTO encoder_weights (key, bytes) VALUES (?1, ?2)"
+                 " ON CONFLICT (key) DO UPDATE SET bytes = excluded.bytes",
+    .get_chunk = "SELECT bytes FROM encoder_weights WHERE key = ?1",
+    .delete_chunks =
+        "DELETE FROM encoder_weights WHERE key >= ?1 AND key <= ?2"};
 
 struct weights_writer {
     struct store *store;
-    int64_t generation_id;
+    const struct weights_table *table;
+    int64_t id;    /* of the owner */
     int64_t chunk; /* the next one */
     int64_t n_bytes;
     struct sha256 sha;
@@ -41,11 +53,12 @@ static enum err
 begin_op(struct db *db, void *arg)
 {
     const struct weights_writer *writer = arg;
-    int64_t id = writer->generation_id, changes = 0;
+    const struct weights_table *table = writer->table;
+    int64_t id = writer->id, changes = 0;
     struct query q;
     enum err err;
 
-    query_start(&q, db, GET);
+    query_start(&q, db, table->get);
     query_int(&q, id);
     if (!query_row(&q) && q.err == OK) {
         q.err = ERR_NOT_FOUND;
@@ -54,7 +67,7 @@ begin_op(struct db *db, void *arg)
     if (err != OK) {
         return err;
     }
-    query_start(&q, db, SET_PARTIAL);
+    query_start(&q, db, table->set_partial);
     query_int(&q, id);
     err = query_run(&q, &changes);
     if (err == OK && changes == 0) {
@@ -63,7 +76,7 @@ begin_op(struct db *db, void *arg)
     if (err != OK) {
         return err;
     }
-    query_start(&q, db, DELETE_FROM);
+    query_start(&q, db, table->delete_chunks);
     query_int(&q, WEIGHTS_KEY(id, 0));
     query_int(&q, WEIGHTS_KEY(id, WEIGHTS_CHUNKS_MAX));
     return query_run(&q, NULL);
@@ -77,8 +90,8 @@ put_chunk(struct db *db, const struct weights_writer *writer)
     enum err err;
 
     /* The generation may have been discarded meanwhile. */
-    query_start(&q, db, GET);
-    query_int(&q, writer->generation_id);
+    query_start(&q, db, writer->table->get);
+    query_int(&q, writer->id);
     if (query_row(&q)) {
         partial = query_get_int(&q, 0);
     }
@@ -89,8 +102,8 @@ put_chunk(struct db *db, const struct weights_writer *writer)
     if (partial != WEIGHTS_PARTIAL) {
         return ERR_CONFLICT;
     }
-    query_start(&q, db, PUT_CHUNK);
-    query_int(&q, WEIGHTS_KEY(writer->generation_id, writer->chunk));
+    query_start(&q, db, writer->table->put_chunk);
+    query_int(&q, WEIGHTS_KEY(writer->id, writer->chunk));
     query_blob(&q, writer->held, writer->n_held);
     return query_run(&q, NULL);
 }
@@ -124,8 +137,8 @@ finish_op(struct db *db, void *arg)
     if (err != OK) {
         return err;
     }
-    query_start(&q, db, SET_COMPLETE);
-    query_int(&q, writer->generation_id);
+    query_start(&q, db, writer->table->set_complete);
+    query_int(&q, writer->id);
     query_int(&q, writer->n_bytes);
     query_blob(&q, finish->sha256, SHA256_BYTES);
     err = query_run(&q, &changes);
@@ -133,8 +146,8 @@ finish_op(struct db *db, void *arg)
 }
 
 enum err
-weights_create(
-    struct weights_writer **out, struct store *store, int64_t generation_id)
+weights_create_in(struct weights_writer **out, struct store *store,
+    const struct weights_table *table, int64_t id)
 {
     struct weights_writer *writer = mem_calloc(1, sizeof(*writer));
     enum err err;
@@ -143,7 +156,8 @@ weights_create(
         return ERR_NOMEM;
     }
     writer->store = store;
-    writer->generation_id = generation_id;
+    writer->table = table;
+    writer->id = id;
     sha256_start(&writer->sha);
     err = store_run(store, begin_op, writer);
     if (err != OK) {
@@ -152,6 +166,14 @@ weights_create(
     }
     *out = writer;
     return OK;
+}
+
+enum err
+weights_create(
+    struct weights_writer **out, struct store *store, int64_t generation_id)
+{
+    return weights_create_in(
+        out, store, &weights_of_generations, generation_id);
 }
 
 static enum err
@@ -241,12 +263,13 @@ struct facts {
 };
 
 static enum err
-get_facts(struct db *db, int64_t generation_id, struct facts *facts)
+get_facts(struct db *db, const struct weights_table *table, int64_t id,
+    struct facts *facts)
 {
     struct query q;
 
-    query_start(&q, db, GET);
-    query_int(&q, generation_id);
+    query_start(&q, db, table->get);
+    query_int(&q, id);
     if (query_row(&q) && query_get_int(&q, 0) == WEIGHTS_COMPLETE) {
         facts->n_bytes = query_get_int(&q, 1);
         query_get_bytes(&q, 2, facts->sha256, SHA256_BYTES);
@@ -258,13 +281,13 @@ get_facts(struct db *db, int64_t generation_id, struct facts *facts)
 
 /* One chunk into out, which has room for a chunk; its size must be n. */
 static enum err
-read_chunk(
-    struct db *db, int64_t generation_id, int64_t chunk, void *out, size_t n)
+read_chunk(struct db *db, const struct weights_table *table, int64_t id,
+    int64_t chunk, void *out, size_t n)
 {
     struct query q;
 
-    query_start(&q, db, GET_CHUNK);
-    query_int(&q, WEIGHTS_KEY(generation_id, chunk));
+    query_start(&q, db, table->get_chunk);
+    query_int(&q, WEIGHTS_KEY(id, chunk));
     if (query_row(&q)) {
         query_get_bytes(&q, 0, out, n);
     } else if (q.err == OK) {
@@ -292,8 +315,8 @@ count_chunks(int64_t n_bytes)
 /* A chunk in a snapshot of its own. When it is gone because the generation
    was retired meanwhile, that is ERR_NOT_FOUND and no damage. */
 static enum err
-fetch_chunk(struct store *store, int64_t generation_id, int64_t chunk,
-    const struct facts *facts, void *out)
+fetch_chunk(struct store *store, const struct weights_table *table, int64_t id,
+    int64_t chunk, const struct facts *facts, void *out)
 {
     struct facts now = *facts;
     struct db *db = NULL;
@@ -302,26 +325,27 @@ fetch_chunk(struct store *store, int64_t generation_id, int64_t chunk,
     if (err != OK) {
         return err;
     }
-    err = get_facts(db, generation_id, &now);
+    err = get_facts(db, table, id, &now);
     if (err == OK && memcmp(now.sha256, facts->sha256, SHA256_BYTES) != 0) {
         err = ERR_NOT_FOUND;
     }
     if (err == OK) {
         err = read_chunk(
-            db, generation_id, chunk, out, chunk_size(facts->n_bytes, chunk));
+            db, table, id, chunk, out, chunk_size(facts->n_bytes, chunk));
     }
     store_read_end(store, db);
     return err;
 }
 
 static enum err
-fetch_facts(struct store *store, int64_t generation_id, struct facts *facts)
+fetch_facts(struct store *store, const struct weights_table *table, int64_t id,
+    struct facts *facts)
 {
     struct db *db = NULL;
     enum err err = store_read_begin(store, &db);
 
     if (err == OK) {
-        err = get_facts(db, generation_id, facts);
+        err = get_facts(db, table, id, facts);
         store_read_end(store, db);
     }
     if (err == OK && (facts->n_bytes < 0 ||
@@ -332,14 +356,14 @@ fetch_facts(struct store *store, int64_t generation_id, struct facts *facts)
 }
 
 enum err
-weights_read(
-    struct store *store, int64_t generation_id, weights_chunk_fn *fn, void *ctx)
+weights_read_in(struct store *store, const struct weights_table *table,
+    int64_t id, weights_chunk_fn *fn, void *ctx)
 {
     uint8_t sha256[SHA256_BYTES];
     struct facts facts;
     struct sha256 sha;
     unsigned char *chunk = NULL;
-    enum err err = fetch_facts(store, generation_id, &facts);
+    enum err err = fetch_facts(store, table, id, &facts);
 
     if (err != OK) {
         return err;
@@ -351,7 +375,7 @@ weights_read(
     sha256_start(&sha);
     for (int64_t i = 0; i < count_chunks(facts.n_bytes) && err == OK; i++) {
         size_t n = chunk_size(facts.n_bytes, i);
-        err = fetch_chunk(store, generation_id, i, &facts, chunk);
+        err = fetch_chunk(store, table, id, i, &facts, chunk);
         if (err == OK) {
             sha256_add(&sha, chunk, n);
             err = fn(ctx, chunk, n);
@@ -367,9 +391,18 @@ weights_read(
     return err;
 }
 
+enum err
+weights_read(
+    struct store *store, int64_t generation_id, weights_chunk_fn *fn, void *ctx)
+{
+    return weights_read_in(
+        store, &weights_of_generations, generation_id, fn, ctx);
+}
+
 struct weights_reader {
     struct store *store;
-    int64_t generation_id;
+    const struct weights_table *table;
+    int64_t id;
     struct facts facts;
     int64_t chunk;  /* the next one to fetch */
     size_t at, len; /* within bytes */
@@ -377,8 +410,8 @@ struct weights_reader {
 };
 
 enum err
-weights_open(struct weights_reader **out, struct store *store,
-    int64_t generation_id, uint64_t *n_bytes)
+weights_open_in(struct weights_reader **out, struct store *store,
+    const struct weights_table *table, int64_t id, uint64_t *n_bytes)
 {
     struct weights_reader *reader = mem_alloc(1, sizeof(*reader));
     enum err err;
@@ -387,10 +420,11 @@ weights_open(struct weights_reader **out, struct store *store,
         return ERR_NOMEM;
     }
     reader->store = store;
-    reader->generation_id = generation_id;
+    reader->table = table;
+    reader->id = id;
     reader->chunk = 0;
     reader->at = reader->len = 0;
-    err = fetch_facts(store, generation_id, &reader->facts);
+    err = fetch_facts(store, table, id, &reader->facts);
     if (err != OK) {
         mem_free(reader);
         return err;
@@ -398,6 +432,14 @@ weights_open(struct weights_reader **out, struct store *store,
     *n_bytes = (uint64_t)reader->facts.n_bytes;
     *out = reader;
     return OK;
+}
+
+enum err
+weights_open(struct weights_reader **out, struct store *store,
+    int64_t generation_id, uint64_t *n_bytes)
+{
+    return weights_open_in(
+        out, store, &weights_of_generations, generation_id, n_bytes);
 }
 
 enum err
@@ -410,7 +452,7 @@ weights_next(struct weights_reader *reader, void *out, size_t n)
             if (reader->chunk == count_chunks(reader->facts.n_bytes)) {
                 return ERR_CORRUPT;
             }
-            enum err err = fetch_chunk(reader->store, reader->generation_id,
+            enum err err = fetch_chunk(reader->store, reader->table, reader->id,
                 reader->chunk, &reader->facts, reader->bytes);
             if (err != OK) {
                 return err;
@@ -436,13 +478,13 @@ weights_close(struct weights_reader *reader)
 
 /* The same on one connection, for the check of the whole file. */
 enum err
-weights_check(struct db *db, int64_t generation_id)
+weights_check(struct db *db, const struct weights_table *table, int64_t id)
 {
     uint8_t sha256[SHA256_BYTES];
     struct facts facts;
     struct sha256 sha;
     unsigned char *chunk = NULL;
-    enum err err = get_facts(db, generation_id, &facts);
+    enum err err = get_facts(db, table, id, &facts);
 
     if (err != OK) {
         return err;
@@ -457,7 +499,7 @@ weights_check(struct db *db, int64_t generation_id)
     sha256_start(&sha);
     for (int64_t i = 0; i < count_chunks(facts.n_bytes) && err == OK; i++) {
         size_t n = chunk_size(facts.n_bytes, i);
-        err = read_chunk(db, generation_id, i, chunk, n);
+        err = read_chunk(db, table, id, i, chunk, n);
         sha256_add(&sha, chunk, n);
     }
     sha256_finish(&sha, sha256);

@@ -4,6 +4,8 @@
  * Written chunk by chunk in transactions of their own, so that the writer
  * serves others between; unreadable until the last transaction marks them
  * complete with their length and SHA-256, which every read verifies.
+ * Those of imported encoders are written and read alike (encoders.h).
+ *
  * These functions take the store, run their own transactions, and must not be
  * called from within an operation or while a reader is open in this thread.
  */

@@ -25,6 +25,8 @@
 
 #include "base/clock.h"
 #include "base/rng.h"
+#include "store/db.h"
+#include "store/encoders.h"
 #include "store/purge.h"
 #include "store/weights.h"
 #include "tests/support/store_kit.h"
@@ -56,12 +58,53 @@ must(bool ok)
     }
 }
 
-/* A round in outline: weights, backfill, switch, purge. */
+static enum err
+create_encoder(struct db *db, void *arg)
+{
+    struct encoder_facts facts = {.name = store_text_of("e"),
+        .family = store_text_of("transformer"),
+        .config = store_text_of("{}"),
+        .dims = KIT_DIMS};
+
+    return encoders_create(db, &facts, 1, arg);
+}
+
+static enum err
+delete_encoder(struct db *db, void *arg)
+{
+    int64_t collection;
+
+    return encoders_delete(db, *(const int64_t *)arg, &collection);
+}
+
+static enum err
+discard_encoders(struct db *db, void *arg)
+{
+    (void)arg;
+    return encoders_discard_partial(db);
+}
+
+static void
+run_import(struct kit *kit, const char *bytes, size_t n)
+{
+    struct weights_writer *writer = NULL;
+    int64_t id = 0;
+
+    must(store_run(kit->store, create_encoder, &id) == OK);
+    must(encoder_weights_create(&writer, kit->store, id) == OK);
+    must(weights_add(writer, bytes, n) == OK);
+    must(weights_finish(writer, NULL) == OK);
+    must(store_run(kit->store, delete_encoder, &id) == OK);
+}
+
+/* A round in outline: weights, backfill, switch, purge; and an import. */
 static void
 run_round(struct kit *kit, int fd, uint8_t fingerprint)
 {
     static char bytes[2 * WEIGHTS_CHUNK_BYTES + 99];
     int64_t id, number, space;
+
+    run_import(kit, bytes, sizeof(bytes));
 
     kit_make_generation(kit, fingerprint, &id, &number, &space);
     must(weights_save(kit->store, id, bytes, sizeof(bytes)) == OK);
@@ -156,6 +199,29 @@ find_item(struct db *db, int64_t collection, int batch, int i)
     return row.item;
 }
 
+static enum err
+note_encoder(void *ctx, const struct encoder_row *row)
+{
+    *(int64_t *)ctx = row->id;
+    return OK;
+}
+
+/* Rows of encoders that no name finds. */
+static int64_t
+count_half_made(struct store *store)
+{
+    static const struct store_text first = {.s = NULL};
+    int64_t rows = 0, named = 0;
+    struct db *db = NULL;
+
+    assert_int_equal(store_read_begin(store, &db), OK);
+    assert_int_equal(
+        db_get_int(db, "SELECT count(*) FROM encoders", &rows), OK);
+    assert_int_equal(encoders_list(db, first, 9, note_encoder, &named), OK);
+    store_read_end(store, db);
+    return rows - (named != 0);
+}
+
 static void
 verify(const char *dir, const struct report *reports, size_t n)
 {
@@ -216,7 +282,9 @@ verify(const char *dir, const struct report *reports, size_t n)
 out:
     store_read_end(kit.store, db);
     /* What was half-made can be cleared away. */
+    assert_int_equal(store_run(kit.store, discard_encoders, NULL), OK);
     assert_int_equal(purge_run(kit.store, NULL, NULL), OK);
+    assert_int_equal(count_half_made(kit.store), 0);
     if (store_check(kit.store, &fault) != OK) {
         fail_msg("%s", fault.detail);
     }
@@ -257,8 +325,9 @@ test_kill_at_failpoints(void **state)
         "store_before_commit:2", "store_before_commit:30",
         "store_after_commit:1", "store_after_commit:31", "store_publish:1",
         "store_publish:2", "store_publish:3", "store_weights_chunk:1",
-        "store_weights_chunk:2", "store_weights_chunk:5",
-        "store_reembed_commit:1", "store_reembed_commit:3"};
+        "store_weights_chunk:2", "store_weights_chunk:3",
+        "store_weights_chunk:5", "store_reembed_commit:1",
+        "store_reembed_commit:3"};
 
     for (size_t i = 0; i < sizeof(POINTS) / sizeof(POINTS[0]); i++) {
         char dir[128];
