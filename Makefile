@@ -60,7 +60,7 @@ file_flags = $(strip $(call opt_of,$(1)) $(call isa_of,$(1)))
 LIBS_CORE := jansson:2.13:libjansson-dev sqlite3:3.37:libsqlite3-dev \
     libutf8proc:2.5:libutf8proc-dev nettle:3.7:nettle-dev \
     libjpeg:2.0:libjpeg-dev libpng:1.6.34:libpng-dev \
-    libwebp:1.0:libwebp-dev
+    libwebp:1.0:libwebp-dev libarchive:3.6:libarchive-dev
 LIBS_SERVER := libmicrohttpd:0.9.75:libmicrohttpd-dev inih:50:libinih-dev
 LIBS_CLIENT := libcurl:7.70:libcurl4-openssl-dev
 LIBS_TEST := cmocka:1.1.5:libcmocka-dev
@@ -77,7 +77,7 @@ PC_CFLAGS := $(shell pkg-config --cflags $(call pc_names,\
     $(LIBS_CORE) $(LIBS_SERVER) $(LIBS_CLIENT) $(LIBS_TEST)) 2>/dev/null)
 CORE_LIBS := $(call pc_libs,$(LIBS_CORE)) $(DNNL) -lm
 SERVER_LIBS := $(call pc_libs,$(LIBS_SERVER))
-CLIENT_LIBS := $(call pc_libs,$(LIBS_CLIENT) jansson nettle) -lm
+CLIENT_LIBS := $(call pc_libs,$(LIBS_CLIENT) jansson nettle libarchive) -lm
 TEST_LIBS := $(call pc_libs,$(LIBS_TEST) $(LIBS_CLIENT))
 
 # ---- sources --------------------------------------------------------------
