@@ -9,7 +9,8 @@
 #include "base/alloc.h"
 #include "engine/learn_round.h"
 
-#define POOL_ITEMS_MAX 20000 /* of the pool that chooses the blend */
+#define POOL_ITEMS_MAX 20000           /* of the pool that chooses the blend */
+#define POOL_ITEMS_PRETRAINED_MAX 4000 /* of a network that takes longer */
 #define POOL_PICTURE_BYTES_MAX ((size_t)512 << 20)
 #define MINED_A_QUESTION 10
 
@@ -94,9 +95,9 @@ static size_t
 pool_max(const struct learn_round *r)
 {
     size_t bytes = learn_picture_bytes(&r->form);
-    return bytes == 0
-               ? POOL_ITEMS_MAX
-               : MIN((size_t)POOL_ITEMS_MAX, POOL_PICTURE_BYTES_MAX / bytes);
+    size_t most =
+        r->form.pretrained ? POOL_ITEMS_PRETRAINED_MAX : POOL_ITEMS_MAX;
+    return bytes == 0 ? most : MIN(most, POOL_PICTURE_BYTES_MAX / bytes);
 }
 
 /* All tune positives, the mined items, and random ones. */

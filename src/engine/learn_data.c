@@ -83,6 +83,7 @@ read_pair(void *ctx, const struct pair_row *row)
     if (err == OK)
         err = copy_side(r, row->positive_id, row->positive_text, &raw.positive,
             &raw.positive_item, &raw.positive_ord);
+    raw.anchor.query = raw.anchor.text != NULL; /* the items' come later */
     if (err == ERR_NOT_FOUND)
         return OK; /* deleted this moment: the pair is set aside */
     if (err == OK && row->negatives.s != NULL) {

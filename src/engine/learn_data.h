@@ -36,6 +36,7 @@ struct learn_form {
     enum encoder_reads reads;
     uint32_t side, channels; /* of pictures, else 0 */
     size_t dims;
+    bool pretrained; /* a published network, with parts that may stay frozen */
 };
 void learn_form_of(const struct encoder *encoder, struct learn_form *out);
 size_t learn_picture_bytes(const struct learn_form *form);
@@ -45,6 +46,7 @@ struct learn_setting {
     enum learn_pretext pretext; /* what "auto" comes to; LEARN_AUTO: pairs */
     enum encoder_reads reads;
     uint32_t channels;
+    bool pretrained;
 };
 
 /* Every member is optional. of NULL: not known, what depends on it is not

@@ -143,7 +143,8 @@ learn_form_of(const struct encoder *encoder, struct learn_form *out)
     *out = (struct learn_form){.reads = encoder_reads(encoder),
         .side = encoder_image_side(encoder),
         .channels = encoder_image_channels(encoder),
-        .dims = encoder_dims(encoder)};
+        .dims = encoder_dims(encoder),
+        .pretrained = encoder_n_parts(encoder) > 0};
 }
 
 size_t

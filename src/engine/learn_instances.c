@@ -37,7 +37,8 @@ view_of_text(const struct encoder_input *input, struct encoder_input *out)
 {
     struct view anchor;
     views_judge(input->text, input->len, &anchor);
-    *out = (struct encoder_input){.text = anchor.text, .len = anchor.len};
+    *out = (struct encoder_input){
+        .text = anchor.text, .len = anchor.len, .query = true};
 }
 
 static enum err

@@ -171,6 +171,8 @@ read_names(const struct json *root, const struct learn_setting *of,
         (enum train_mechanism)mechanism,
         of != NULL ? of->reads : ENCODER_READS_TEXT,
         of != NULL ? of->channels : 0);
+    if (of != NULL && of->pretrained)
+        train_options_pretrained(&o->train);
     err = read_loss(root, &o->train, fault);
     if (err == OK)
         err = read_optimizer(root, o, measured, fault);

@@ -105,8 +105,9 @@ learn_plan(struct engine *engine, struct collection *c,
     const struct learn_form *form, const char *options_json,
     struct learn_resume *resume, struct learn_options *out, struct fault *fault)
 {
-    struct learn_setting setting = {
-        .reads = form->reads, .channels = form->channels};
+    struct learn_setting setting = {.reads = form->reads,
+        .channels = form->channels,
+        .pretrained = form->pretrained};
     struct learn_options options;
     struct learn_resume r = *resume;
     struct facts facts;

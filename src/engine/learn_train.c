@@ -180,7 +180,7 @@ learn_train_candidate(struct learn_round *r)
     job_set_phase(r->job, "train", LEARN_AT_TRAIN);
     r->start_ms = clock_mono_ms();
     if (encoder_is_trained(encoder_ref_get(r->live->encoder)) &&
-        !r->options.lr_given)
+        !r->form.pretrained && !r->options.lr_given)
         t->schedule.lr *= LR_TRAINED;
     err = make_candidate(r);
     if (err == OK && t->mechanism == TRAIN_MEMORY_BANK)

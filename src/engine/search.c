@@ -97,7 +97,8 @@ from_text(struct run *run, struct task *t)
             "the text has %zu bytes, the limit is %zu", q->text.len,
             run->engine->text_bytes_max);
     }
-    struct encoder_input input = {.text = q->text.s, .len = q->text.len};
+    struct encoder_input input = {
+        .text = q->text.s, .len = q->text.len, .query = true};
     struct encoder_info info = {.empty = false};
     enum err err = encoder_encode(encoder, &input, 1, t->vector, &info, NULL);
     if (err) {

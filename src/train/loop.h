@@ -72,6 +72,10 @@ void train_options_default(struct train_options *options,
     enum train_pretext pretext, enum train_mechanism mechanism,
     enum encoder_reads reads, uint32_t channels);
 
+/* Then, for a published network: its weights are good already, and a batch
+   costs more. */
+void train_options_pretrained(struct train_options *options);
+
 /* Are they options that train_run can use: ERR_INVALID with a pointer
    ("/queue") and a sentence with the allowed range. */
 enum err train_options_check(

@@ -58,6 +58,18 @@ train_options_default(struct train_options *options, enum train_pretext pretext,
     *options = o;
 }
 
+void
+train_options_pretrained(struct train_options *o)
+{
+    o->batch = 64;
+    o->schedule.lr = 1e-4f;
+    o->optimizer.weight_decay = 0.01f;
+    o->temperature = 0.05f;
+    o->token_dropout = 0.1f;
+    o->feature_dropout = 0;
+    o->momentum = 0.99f;
+}
+
 bool
 run_between_views(const struct train_options *o)
 {
