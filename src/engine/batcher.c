@@ -21,11 +21,12 @@ struct batcher {
     pthread_mutex_t lock; /* over the following */
     pthread_cond_t moved; /* a lane is free, or somebody is done */
     size_t n_lanes, n_running;
+    struct pool *pool;
     struct waiting *first, **last; /* WAITING ones, the oldest first */
 };
 
 enum err
-batcher_new(struct batcher **out, size_t n_lanes)
+batcher_new(struct batcher **out, size_t n_lanes, struct pool *pool)
 {
     struct batcher *b = mem_calloc(1, sizeof(*b));
     if (!b) {
@@ -34,6 +35,7 @@ batcher_new(struct batcher **out, size_t n_lanes)
     pthread_mutex_init(&b->lock, NULL);
     pthread_cond_init(&b->moved, NULL);
     b->n_lanes = MAX(n_lanes, (size_t)1);
+    b->pool = pool;
     b->last = &b->first;
     *out = b;
     return OK;
@@ -140,6 +142,9 @@ batcher_encode(struct batcher *b, const struct encoder *encoder,
         .state = WAITING};
     for (size_t i = 0; i < n; i++) {
         self.bytes += inputs[i].len;
+    }
+    if (n >= BATCHER_ALONE) {
+        return encoder_encode(encoder, inputs, n, out, info, b->pool);
     }
     if (encoder_n_parts(encoder) == 0) {
         return encode_alone(&self);

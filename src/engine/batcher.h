@@ -9,7 +9,8 @@
  * waits, and who gets the next lane takes along the others that wait for the
  * same encoder, the oldest first, up to BATCHER_BYTES of text, which bounds
  * what being taken along may add to an answer's time. Encoders that are no
- * networks (static: tens of microseconds a text) pass through.
+ * networks (static: tens of microseconds a text) pass through, and so do
+ * BATCHER_ALONE texts or more of one request, which the pool shares.
  */
 #ifndef ENGINE_BATCHER_H
 #define ENGINE_BATCHER_H
@@ -19,11 +20,13 @@
 #include "model/encoder.h"
 
 #define BATCHER_BYTES 2048 /* about 500 tokens */
+#define BATCHER_ALONE 8
 
 struct batcher;
 
-/* n_lanes: the processors, or less. ERR_NOMEM. */
-enum err batcher_new(struct batcher **out, size_t n_lanes) NODISCARD;
+/* n_lanes: the processors, or less; pool is borrowed. ERR_NOMEM. */
+enum err batcher_new(
+    struct batcher **out, size_t n_lanes, struct pool *pool) NODISCARD;
 void batcher_free(
     struct batcher *batcher); /* not while calls run; NULL: fine */
 
