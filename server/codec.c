@@ -421,3 +421,41 @@ codec_write_job(struct buf *out, const struct engine_job *job)
     put_id_or_null(out, "finished_ms", job->finished_ms);
     buf_add_char(out, '}');
 }
+
+void
+codec_write_encoder(struct buf *out, const struct engine_encoder *encoder)
+{
+    buf_add_str(out, "{\"name\":");
+    buf_json_cstr(out, encoder->name);
+    buf_printf(out,
+        ",\"family\":\"%s\",\"reads\":\"%s\",\"dims\":%zu,"
+        "\"max_tokens\":%zu,\"parameters\":%llu,\"weights_bytes\":%llu,"
+        "\"fingerprint\":\"%s\"",
+        encoder->family, encoder->reads, encoder->dims, encoder->max_tokens,
+        (unsigned long long)encoder->n_params,
+        (unsigned long long)encoder->weights_bytes, encoder->fingerprint);
+    put_json_or_null(out, "config", encoder->config_json);
+    put_json_or_null(out, "card", encoder->card_json);
+    buf_printf(out, ",\"created_ms\":%lld,\"collections\":%zu}",
+        (long long)encoder->created_ms, encoder->n_collections);
+}
+
+void
+codec_write_families(struct buf *out, const struct engine_info *info)
+{
+    buf_add_char(out, '[');
+    for (size_t i = 0; i < info->n_encoders; i++) {
+        const struct engine_encoder_info *e = &info->encoders[i];
+        buf_add_str(out, i > 0 ? ",{\"name\":" : "{\"name\":");
+        buf_json_cstr(out, e->name);
+        buf_printf(out, ",\"reads\":\"%s\",\"description\":", e->reads);
+        buf_json_cstr(out, e->description);
+        buf_printf(out,
+            ",\"dims\":{\"default\":%zu,\"min\":%zu,\"max\":%zu},\"config\":",
+            e->dims_default, e->dims_min, e->dims_max);
+        buf_add_str(
+            out, e->config_json && e->config_json[0] ? e->config_json : "null");
+        buf_add_char(out, '}');
+    }
+    buf_add_char(out, ']');
+}

@@ -120,6 +120,10 @@ void codec_write_collection(
 void codec_write_generation(
     struct buf *out, const struct engine_generation *generation);
 void codec_write_job(struct buf *out, const struct engine_job *job);
+/* The encoders that are built in, as an array. */
+void codec_write_families(struct buf *out, const struct engine_info *info);
+/* One that was imported. */
+void codec_write_encoder(struct buf *out, const struct engine_encoder *encoder);
 
 /* ---- shared by the codec's files ----------------------------------------- */
 

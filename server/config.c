@@ -41,6 +41,9 @@ static const struct setting settings[] = {
         "file of keys that may read and write"},
     {"key_admin_file", SETTING_TEXT, AT(key_admin_file), "", 0, 0, NULL,
         "file of keys that may do everything"},
+    {"encoder", SETTING_TEXT, AT(encoder), "", 0, 0, NULL,
+        "published encoders to import at the start where the name is not "
+        "there yet: NAME=FOLDER, with commas between several"},
     {"log_level", SETTING_CHOICE, AT(log_level), "info", 0, 0,
         "error|warn|info|debug", "what is logged; SIGHUP reads it again"},
     {"log_format", SETTING_CHOICE, AT(log_format), "text", 0, 0, "text|json",
@@ -84,6 +87,9 @@ static const struct setting settings[] = {
         1024 * MIB, NULL,
         "most pixels (width x height) of a picture; more gets 413 before it "
         "is decoded"},
+    {"encoder_bytes_max", SETTING_INT, AT(encoder_bytes_max), "4294967296", KIB,
+        1024 * 1024 * MIB, NULL,
+        "largest folder of an encoder that is imported; more gets 413"},
     {"spool_memory_bytes", SETTING_INT, AT(spool_memory_bytes), "262144", 4096,
         1024 * MIB, NULL,
         "NDJSON outcomes kept in memory; more go to an unlinked file"},

@@ -28,6 +28,7 @@ struct config {
     char key_read_file[CONFIG_TEXT_MAX];
     char key_write_file[CONFIG_TEXT_MAX];
     char key_admin_file[CONFIG_TEXT_MAX];
+    char encoder[CONFIG_TEXT_MAX];
     char log_level[CONFIG_TEXT_MAX];
     char log_format[CONFIG_TEXT_MAX];
     long long log_requests;
@@ -46,6 +47,7 @@ struct config {
     long long text_bytes_max;
     long long image_bytes_max;
     long long image_pixels_max;
+    long long encoder_bytes_max;
     long long spool_memory_bytes;
     long long bulk_streams;
     long long impressions_max;

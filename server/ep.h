@@ -12,8 +12,10 @@
 #include "server/route.h"
 
 /* ep_info.c: probes and what the daemon is */
-ep_fn ep_root, ep_healthz, ep_livez, ep_readyz, ep_openapi, ep_metrics, ep_info,
-    ep_encoders_list, ep_absent;
+ep_fn ep_root, ep_healthz, ep_livez, ep_readyz, ep_openapi, ep_metrics, ep_info;
+/* ep_encoders.c */
+ep_fn ep_encoders_list, ep_encoder_put, ep_encoder_get, ep_encoder_delete,
+    ep_folder;
 /* ep_embeddings.c */
 ep_fn ep_embeddings, ep_tokenize, ep_similarity;
 /* ep_collections.c */

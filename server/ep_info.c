@@ -10,13 +10,6 @@
 #include "server/problem.h"
 
 void
-ep_absent(struct request *req)
-{
-    problem_reply_status(
-        req, 501, "the import of published encoders is not in this version");
-}
-
-void
 ep_root(struct request *req)
 {
     reply_text(req, 200,
@@ -79,32 +72,13 @@ ep_metrics(struct request *req)
 }
 
 static void
-write_encoders(struct buf *out, const struct engine_info *info)
-{
-    buf_add_char(out, '[');
-    for (size_t i = 0; i < info->n_encoders; i++) {
-        const struct engine_encoder_info *e = &info->encoders[i];
-        buf_add_str(out, i > 0 ? ",{\"name\":" : "{\"name\":");
-        buf_json_cstr(out, e->name);
-        buf_printf(out, ",\"reads\":\"%s\",\"description\":", e->reads);
-        buf_json_cstr(out, e->description);
-        buf_printf(out,
-            ",\"dims\":{\"default\":%zu,\"min\":%zu,\"max\":%zu},\"config\":",
-            e->dims_default, e->dims_min, e->dims_max);
-        buf_add_str(
-            out, e->config_json && e->config_json[0] ? e->config_json : "null");
-        buf_add_char(out, '}');
-    }
-    buf_add_char(out, ']');
-}
-
-static void
 write_limits(struct buf *out, const struct config *config,
     const struct engine_info *info)
 {
     buf_printf(out,
         "{\"body_bytes\":%lld,\"line_bytes\":%lld,\"text_bytes\":%zu,"
         "\"image_bytes\":%zu,\"image_pixels\":%llu,\"views\":%d,"
+        "\"encoder_bytes\":%lld,"
         "\"id_bytes\":%d,\"name_bytes\":%d,\"metadata_bytes\":%d,"
         "\"group_bytes\":%d,\"k\":%d,\"examples\":%d,\"batch_queries\":%d,"
         "\"batch_items\":%d,\"negatives\":%d,\"embedding_inputs\":%d,"
@@ -113,12 +87,13 @@ write_limits(struct buf *out, const struct config *config,
         "\"json_values\":65536,\"json_depth\":32}",
         config->body_bytes_max, config->line_bytes_max, info->text_bytes_max,
         info->image_bytes_max, (unsigned long long)info->image_pixels_max,
-        ENGINE_VIEWS_MAX, ENGINE_ID_BYTES_MAX, ENGINE_NAME_BYTES_MAX,
-        ENGINE_METADATA_BYTES_MAX, ENGINE_GROUP_BYTES_MAX, ENGINE_K_MAX,
-        ENGINE_EXAMPLES_MAX, CODEC_BATCH_QUERIES, ENGINE_BATCH_ITEMS_MAX,
-        ENGINE_NEGATIVES_MAX, CODEC_EMBED_INPUTS, CODEC_VECTOR_MAX,
-        ENGINE_PAGE_MAX, config->connections_max,
-        config->connections_per_address, config->streams_max);
+        ENGINE_VIEWS_MAX, config->encoder_bytes_max, ENGINE_ID_BYTES_MAX,
+        ENGINE_NAME_BYTES_MAX, ENGINE_METADATA_BYTES_MAX,
+        ENGINE_GROUP_BYTES_MAX, ENGINE_K_MAX, ENGINE_EXAMPLES_MAX,
+        CODEC_BATCH_QUERIES, ENGINE_BATCH_ITEMS_MAX, ENGINE_NEGATIVES_MAX,
+        CODEC_EMBED_INPUTS, CODEC_VECTOR_MAX, ENGINE_PAGE_MAX,
+        config->connections_max, config->connections_per_address,
+        config->streams_max);
 }
 
 void
@@ -158,22 +133,6 @@ ep_info(struct request *req)
     for (size_t i = 0; info.image_types && info.image_types[i]; i++)
         buf_printf(out, "%s\"%s\"", i > 0 ? "," : "", info.image_types[i]);
     buf_add_str(out, "],\"encoders\":");
-    write_encoders(out, &info);
-    buf_add_char(out, '}');
-}
-
-void
-ep_encoders_list(struct request *req)
-{
-    struct fault fault = {0};
-    struct engine_info info;
-    enum err err = engine_info(req->daemon->engine, &req->arena, &info, &fault);
-    if (err != OK) {
-        problem_reply(req, &fault);
-        return;
-    }
-    struct buf *out = reply_json(req, 200);
-    buf_add_str(out, "{\"encoders\":");
-    write_encoders(out, &info);
+    codec_write_families(out, &info);
     buf_add_char(out, '}');
 }

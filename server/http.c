@@ -423,15 +423,9 @@ request_begin(struct request *req, const char *method)
             URI_QUERY_MAX);
     if (req->n_query == SIZE_MAX)
         req->n_query = 0;
-    if (fine && (req->route->flags & ROUTE_ABSENT)) {
-        req->route->fn(req);
-        req->done = true;
-        fine = false;
-    }
     if (fine)
         fine = check_body(req, has_body, content_length);
-    if (fine && req->route->lines != LINES_NONE &&
-        media_is_ndjson(req->headers.content_type)) {
+    if (fine && media_is_stream(req->route, req->headers.content_type)) {
         enum err err = intake_new(req);
         if (err == ERR_INVALID)
             fine = refuse(req, 422, "outcomes must be \"all\" or \"errors\"");
@@ -494,9 +488,8 @@ request_body(struct request *req, const char *bytes, size_t *n)
         pthread_mutex_lock(&req->conn->http->conns_lock);
         if (!req->conn->cut)
             conn_refuse(req->conn, status,
-                status == 413   ? "the body is over the limit"
-                : status == 503 ? "the server is loaded; try again"
-                                : "the request was refused before its body",
+                req->reply.refusal ? req->reply.refusal
+                                   : "the body is over the limit",
                 req->id);
         pthread_mutex_unlock(&req->conn->http->conns_lock);
         req->status_sent = status;
@@ -612,17 +605,9 @@ handle(void *cls, struct MHD_Connection *connection, const char *url,
 
 /* ---- workers ------------------------------------------------------------- */
 
-static void
-work(struct request *req)
+void
+request_answer(struct request *req)
 {
-    if (req->outflow) {
-        outflow_work(req);
-        return;
-    }
-    if (req->intake) {
-        intake_work(req);
-        return;
-    }
     if (!(req->route->flags & ROUTE_IDEMPOTENT) ||
         req->headers.idempotency_key[0] == '\0')
         req->route->fn(req);
@@ -636,6 +621,20 @@ work(struct request *req)
         struct fault fault = {.err = buf_status(&req->reply.body)};
         problem_reply(req, &fault);
     }
+}
+
+static void
+work(struct request *req)
+{
+    if (req->outflow) {
+        outflow_work(req);
+        return;
+    }
+    if (req->intake) {
+        intake_work(req);
+        return;
+    }
+    request_answer(req);
     request_finish(req);
 }
 

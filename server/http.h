@@ -61,6 +61,7 @@ typedef void reply_done_fn(void *state);
 struct reply {
     int status;
     const char *content_type; /* constant, or in the arena; NULL: none */
+    const char *refusal;      /* its sentence, in the arena; NULL: it is none */
     struct buf body;
     int fd; /* >= 0: send this file; the reply owns it */
     uint64_t fd_bytes;
@@ -164,6 +165,9 @@ void request_unref(struct request *req);
    marked busy. Takes a reference. Never fails: the queue has room for every
    connection (the limit for new work is tested before). */
 void http_hand_over(struct request *req);
+
+/* Run the route's handler; it leaves a reply in any case. Worker only. */
+void request_answer(struct request *req);
 
 /* The reply is complete: let the loop send it. Any thread but a loop. */
 void request_finish(struct request *req);

@@ -23,9 +23,11 @@
 #include "server/daemon.h"
 #include "server/events.h"
 #include "server/http.h"
+#include "server/incoming.h"
 #include "server/intake.h"
 #include "server/metrics.h"
 #include "server/notify.h"
+#include "server/preload.h"
 
 extern char **environ;
 
@@ -66,6 +68,16 @@ engine_exit_code(enum err err)
     default: /* the folder cannot be made, read or written */
         return EXIT_STORAGE;
     }
+}
+
+/* A folder that cannot be imported is a wrong setting. */
+static int
+preload_exit_code(enum err err)
+{
+    return err == ERR_IO || err == ERR_FULL || err == ERR_NOMEM ||
+                   err == ERR_INTERNAL
+               ? engine_exit_code(err)
+               : EXIT_CONFIG;
 }
 
 static int
@@ -184,6 +196,13 @@ start(struct daemon *daemon)
     enum err err = engine_open(&daemon->engine, &engine_config, &fault);
     if (err != OK)
         return fail(engine_exit_code(err), &fault);
+    incoming_clear(config->data);
+    err = preload_run(config, daemon->engine, &fault);
+    if (err != OK) {
+        events_stop(daemon->events);
+        engine_close(daemon->engine);
+        return fail(preload_exit_code(err), &fault);
+    }
     err = http_start(daemon, &fault);
     if (err != OK) {
         events_stop(daemon->events);
@@ -235,6 +254,8 @@ main(int argc, char **argv)
     err = auth_new(&daemon->auth, &daemon->config, &fault);
     if (err == OK)
         err = http_check_listen(daemon, &fault);
+    if (err == OK)
+        err = preload_check(&daemon->config, &fault);
     if (err != OK)
         return fail(EXIT_CONFIG, &fault);
     if (action == CONFIG_CHECK) {

@@ -36,9 +36,18 @@ media_is_picture(const char *value)
     return false;
 }
 
+bool
+media_is_stream(const struct route *route, const char *type)
+{
+    return route->body == BODY_TAR ||
+           (route->lines != LINES_NONE && media_is_ndjson(type));
+}
+
 size_t
 media_body_max(const struct route *route, const struct config *config)
 {
+    if (route->body == BODY_TAR)
+        return (size_t)config->encoder_bytes_max;
     if (route->body != BODY_IMAGE)
         return (size_t)config->body_bytes_max;
     /* One that could never come in is refused for good, not for now. */
@@ -75,6 +84,10 @@ media_check(const struct route *route, const struct config *config,
     if (route->body == BODY_STREAM)
         return refuse(detail, 415,
             "send Content-Type: application/x-ndjson, one JSON object a line");
+    if (route->body == BODY_TAR && !media_is(body->type, "application/x-tar"))
+        return refuse(detail, 415,
+            "send the folder as a tar stream, not compressed, with "
+            "Content-Type: application/x-tar");
     if (!body->present)
         return 0;
     if (route->body == BODY_IMAGE) {
@@ -82,7 +95,8 @@ media_check(const struct route *route, const struct config *config,
             return refuse(detail, 415,
                 "send the picture's bytes with Content-Type: image/jpeg, "
                 "image/png, image/webp or application/octet-stream");
-    } else if (!media_is(body->type, "application/json")) {
+    } else if (route->body != BODY_TAR &&
+               !media_is(body->type, "application/json")) {
         return refuse(detail, 415,
             route->body == BODY_LINES
                 ? "send Content-Type: application/json or application/x-ndjson"

@@ -15,6 +15,9 @@
 bool media_is(const char *value, const char *name);
 bool media_is_ndjson(const char *value);
 
+/* A body of this type is taken in while it comes (intake.h). */
+bool media_is_stream(const struct route *route, const char *type);
+
 /* The longest body of the route, NDJSON apart. */
 size_t media_body_max(const struct route *route, const struct config *config);
 

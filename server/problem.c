@@ -171,6 +171,8 @@ reply_with(struct request *req, int status, const struct fault *fault)
     reply_reset(req);
     bool openai = req->route && (req->route->flags & ROUTE_OPENAI);
     struct buf *out = reply_json(req, status);
+    req->reply.refusal =
+        arena_strndup(&req->arena, fault->detail, strlen(fault->detail));
     if (openai) {
         openai_write(out, status, fault);
     } else {

@@ -26,12 +26,6 @@
     {                                                                          \
         "GET", pattern, name, scope, BODY_NONE, POOL_QUICK, NO_LINES, 0, fn    \
     }
-#define ABSENT(method, pattern, name, scope)                                   \
-    {                                                                          \
-        method, pattern, name, scope, BODY_NONE, POOL_QUICK, NO_LINES,         \
-            ROUTE_ABSENT, ep_absent                                            \
-    }
-
 const struct route routes[] = {
     QUICK("/", "root", SCOPE_NONE, ep_root),
     QUICK("/healthz", "healthz", SCOPE_NONE, ep_healthz),
@@ -41,7 +35,11 @@ const struct route routes[] = {
     GET_READ("/metrics", "metrics", ep_metrics),
     GET_READ("/v1/info", "info", ep_info),
     GET_READ("/v1/encoders", "listEncoders", ep_encoders_list),
-    ABSENT("PUT", "/v1/admin/encoders/{name}", "importEncoder", SCOPE_ADMIN),
+    GET_READ("/v1/encoders/{name}", "getEncoder", ep_encoder_get),
+    WRITE("PUT", "/v1/admin/encoders/{name}", "importEncoder", SCOPE_ADMIN,
+        BODY_TAR, ep_encoder_put, 0),
+    WRITE("DELETE", "/v1/admin/encoders/{name}", "deleteEncoder", SCOPE_ADMIN,
+        BODY_NONE, ep_encoder_delete, 0),
 
     POST_READ("/v1/embeddings", "createEmbeddings", ep_embeddings,
         ROUTE_IDEMPOTENT | ROUTE_OPENAI),
@@ -110,6 +108,8 @@ const struct route routes[] = {
     GET_READ(C "/generations/{generation}", "getGeneration", ep_generation_get),
     {"GET", C "/generations/{generation}/weights", "getWeights", SCOPE_READ,
         BODY_NONE, POOL_WRITE, NO_LINES, 0, ep_weights},
+    {"GET", C "/generations/{generation}/folder", "getFolder", SCOPE_READ,
+        BODY_NONE, POOL_WRITE, NO_LINES, 0, ep_folder},
     WRITE("POST", A "/generations/{generation}/promote", "promoteGeneration",
         SCOPE_ADMIN, BODY_JSON, ep_promote,
         ROUTE_IDEMPOTENT | ROUTE_BODY_OPTIONAL),

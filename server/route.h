@@ -24,7 +24,8 @@ enum body_kind {
     BODY_JSON,   /* application/json */
     BODY_LINES,  /* application/json, or application/x-ndjson as a stream */
     BODY_STREAM, /* application/x-ndjson only */
-    BODY_IMAGE   /* a picture's bytes, with a limit of their own */
+    BODY_IMAGE,  /* a picture's bytes, with a limit of their own */
+    BODY_TAR     /* application/x-tar, into a file, with a limit of its own */
 };
 
 enum work_pool {
@@ -37,8 +38,7 @@ enum lines_kind { LINES_NONE, LINES_ITEMS, LINES_PAIRS, LINES_IMPORT };
 
 #define ROUTE_IDEMPOTENT 1u /* POST that honours Idempotency-Key */
 #define ROUTE_OPENAI 2u     /* errors in OpenAI's shape */
-#define ROUTE_ABSENT 4u     /* not in this version: 501 before the body */
-#define ROUTE_BODY_OPTIONAL 8u
+#define ROUTE_BODY_OPTIONAL 4u
 
 struct route {
     const char *method;

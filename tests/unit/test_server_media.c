@@ -13,8 +13,10 @@
 
 #include "server/media.h"
 
-static const struct config config = {
-    .body_bytes_max = 1000, .image_bytes_max = 5000, .body_memory_bytes = 9000};
+static const struct config config = {.body_bytes_max = 1000,
+    .image_bytes_max = 5000,
+    .encoder_bytes_max = 20000,
+    .body_memory_bytes = 9000};
 
 static void
 test_types(void **state)
@@ -55,6 +57,13 @@ test_types(void **state)
         {BODY_IMAGE, "application/json", true, 5, 415},
         {BODY_IMAGE, "application/x-ndjson", true, 5, 415},
         {BODY_IMAGE, "text/plain", false, 0, 0},
+        {BODY_TAR, "application/x-tar", true, 20000, 0},
+        {BODY_TAR, "application/x-tar", true, 20001, 413},
+        {BODY_TAR, "application/x-tar", true, 0, 0},
+        {BODY_TAR, "application/x-tar", false, 0, 0},
+        {BODY_TAR, "application/gzip", true, 5, 415},
+        {BODY_TAR, "application/x-ndjson", true, 5, 415},
+        {BODY_TAR, "", false, 0, 415},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         const struct route route = {.body = cases[i].kind};
@@ -68,8 +77,31 @@ test_types(void **state)
         assert_int_equal(status != 0, detail[0] != '\0');
         if (status == 413)
             assert_non_null(
-                strstr(detail, cases[i].kind == BODY_IMAGE ? "5000" : "1000"));
+                strstr(detail, cases[i].kind == BODY_IMAGE ? "5000"
+                               : cases[i].kind == BODY_TAR ? "20000"
+                                                           : "1000"));
     }
+}
+
+/* What is taken in while it comes. */
+static void
+test_streams(void **state)
+{
+    (void)state;
+    static const struct {
+        struct route route;
+        const char *type;
+        bool stream;
+    } cases[] = {
+        {{.body = BODY_LINES, .lines = LINES_ITEMS}, "application/jsonl", true},
+        {{.body = BODY_LINES, .lines = LINES_ITEMS}, "application/json", false},
+        {{.body = BODY_JSON}, "application/x-ndjson", false},
+        {{.body = BODY_IMAGE}, "image/png", false},
+        {{.body = BODY_TAR}, "application/x-tar", true},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        assert_int_equal(
+            media_is_stream(&cases[i].route, cases[i].type), cases[i].stream);
 }
 
 static void
@@ -108,6 +140,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_types),
-        cmocka_unit_test(test_memory), cmocka_unit_test(test_lines)};
+        cmocka_unit_test(test_streams), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_lines)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -54,6 +54,8 @@ test_every_route_is_documented(void **state)
                 kind == BODY_LINES || kind == BODY_STREAM);
             assert_int_equal(
                 json_find(content, "image/webp") != NULL, kind == BODY_IMAGE);
+            assert_int_equal(json_find(content, "application/x-tar") != NULL,
+                kind == BODY_TAR);
             assert_int_equal(json_bool(json_find(body, "required")),
                 !(routes[i].flags & ROUTE_BODY_OPTIONAL));
         }
