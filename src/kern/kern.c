@@ -325,6 +325,84 @@ test_product(const struct kern *t, size_t M, uint32_t *state)
 }
 
 static bool
+test_bf16(const struct kern *t, size_t M, uint32_t *state)
+{
+    enum { N = 48, K = 20, ROWS = 29 };
+    float A[ROWS * K], C[2][ROWS * N], mass[ROWS * N], A_abs[ROWS * K];
+    uint16_t B[K * N], B_abs[K * N];
+    struct kern_product p = {.M = M,
+        .N = N,
+        .K = K,
+        .ldc = N,
+        .a_row = K,
+        .a_col = 1,
+        .b_panel = K * KERN_PANEL};
+
+    ASSERT(M <= ROWS);
+    fill(A, ROWS * K, state);
+    for (size_t i = 0; i < ROWS * K; i++)
+        A_abs[i] = fabsf(A[i]);
+    for (size_t i = 0; i < K * N; i++) {
+        *state = *state * 1664525u + 1013904223u;
+        B_abs[i] = (uint16_t)(0x3f00u + (*state >> 24));
+        B[i] = (uint16_t)(B_abs[i] | (*state & 0x8000u));
+    }
+    fill(C[0], ROWS * N, state);
+    for (size_t i = 0; i < ROWS * N; i++)
+        mass[i] = fabsf(C[0][i]);
+    memcpy(C[1], C[0], sizeof C[0]);
+    for (p.add = 0; p.add < 2; p.add++) {
+        t->product_bf16(C[0], A, B, &p);
+        kern_scalar.product_bf16(C[1], A, B, &p);
+        kern_scalar.product_bf16(mass, A_abs, B_abs, &p);
+        for (size_t i = 0; i < ROWS * N; i++)
+            if (!near((double)C[0][i], (double)C[1][i],
+                    4.0 * K * FLOAT_EPS * (double)mass[i]))
+                return false;
+    }
+    return true;
+}
+
+/* Rows and weights whose strips are as long as they may be, and half of them
+   of one sign; to the bit. */
+static bool
+test_codes(const struct kern *t, size_t M, uint32_t *state)
+{
+    enum { N = 48, K = 80, ROWS = 29, STRIDE = KERN_ROW_BYTES(K) };
+    uint8_t A[2][ROWS * STRIDE] = {{0}}, B[K * N];
+    float x[K], step[N], C[2][ROWS * N] = {{0}};
+    const struct kern_codes p = {M, N, K, N, step};
+
+    ASSERT(M <= ROWS);
+    fill(step, N, state);
+    for (size_t i = 0; i < K * N; i++) {
+        *state = *state * 1664525u + 1013904223u;
+        B[i] = (uint8_t)(i / (4 * KERN_PANEL) % 4 != 0 ? 128
+                                                       : (*state >> 8) % 129);
+    }
+    for (size_t i = 0; i < M; i++) {
+        for (size_t k = 0; k < K; k++) {
+            *state = *state * 1664525u + 1013904223u;
+            x[k] = (float)((*state >> 9) % 62) * 0.5f;
+            x[k] = i % 2 != 0 && (*state & 256) != 0 ? -x[k] : x[k];
+        }
+        for (size_t way = 0; way < 2; way++) {
+            const struct kern *by = way == 0 ? t : &kern_scalar;
+            uint8_t *row = A[way] + i * STRIDE;
+
+            if (by->code_row(row, x, 1.0f, K) < 0)
+                return false;
+            memcpy(row + K, &x[i % K], sizeof(float));
+        }
+    }
+    if (memcmp(A[0], A[1], sizeof A[0]) != 0)
+        return false;
+    t->product_codes(C[0], A[0], B, &p);
+    kern_scalar.product_codes(C[1], A[1], B, &p);
+    return memcmp(C[0], C[1], sizeof C[0]) == 0;
+}
+
+static bool
 test_softmax(const struct kern *t, size_t n, uint32_t *state)
 {
     float p[2][2 * TEST_MAX] = {{0}}, d[2][2 * TEST_MAX] = {{0}};
@@ -410,7 +488,8 @@ test_layernorm(const struct kern *t, size_t n, uint32_t *state)
 static bool
 test_tokens(const struct kern *t, size_t n, uint32_t *state)
 {
-    return test_product(t, n % 30, state) && test_softmax(t, n, state) &&
+    return test_product(t, n % 30, state) && test_bf16(t, n % 30, state) &&
+           test_codes(t, n % 30, state) && test_softmax(t, n, state) &&
            test_activate(t, KERN_ACT_NONE, state) &&
            test_activate(t, KERN_ACT_RELU, state) &&
            test_activate(t, KERN_ACT_GELU, state) &&

@@ -27,6 +27,23 @@
  * kern_stripe_norm2 is the check; a coder that finds a longer stripe takes
  * a larger step. Other tables add in 32 bits and have no such limit; codes are
  * made and scanned by one process, so they may depend on the table.
+ *
+ * Integer codes of products
+ * -------------------------
+ * The same way of multiplying, with the bits where a transformer wants them: a
+ * weight is a byte -64..64 stored as code + 64, an activation -127..127. The
+ * weights of KERN_PANEL outputs stand transposed by fours as the rows of a scan
+ * do: byte k of output l of a panel is at (k / 4) * 4 * KERN_PANEL + 4 * l +
+ * k % 4. Products of two fit 16 bits because 2 * 128 * 127 < 2^15, and sums
+ * over a *strip* because the norms of both sides over it are kept to
+ * weight_norm * row_norm < 2^15; a strip is dims {i, i + 1, i + 4, i + 5, ...,
+ * i + 28, i + 29} (i = 0 or 2 modulo 32). All tables take the same codes, made
+ * to the same bits, so their sums and products are equal to the bit.
+ *
+ * A row of activations of n dims is KERN_ROW_BYTES(n): the codes, their step
+ * as a float, -64 times the sum of all as int32, then for each segment of 32
+ * the same of its two strips, as two int16 (modulo 2^16). kern/panels.h makes
+ * both.
  */
 #ifndef KERN_KERN_H
 #define KERN_KERN_H
@@ -39,6 +56,8 @@
 #define KERN_ROW_MAX 127 /* codes of a row */
 #define KERN_SEG_DIMS 64 /* dims that hold two stripes */
 #define KERN_PANEL 16    /* columns of a panel of a matrix product */
+#define KERN_WEIGHT_MAX 64
+#define KERN_STRIP_DIMS 32 /* dims that hold two strips */
 
 /* n dims, rounded up to KERN_CODE_ALIGN */
 #define KERN_CODE_DIMS(n)                                                      \
@@ -46,6 +65,9 @@
 /* Bytes of a prepared query of n dims (n a multiple of KERN_CODE_ALIGN). */
 #define KERN_QUERY_BYTES(n)                                                    \
     ((n) + 4 * (1 + ((n) + KERN_SEG_DIMS - 1) / KERN_SEG_DIMS))
+/* Bytes of a row of activations (n a multiple of KERN_PANEL). */
+#define KERN_ROW_BYTES(n)                                                      \
+    ((n) + 4 * (2 + ((n) + KERN_STRIP_DIMS - 1) / KERN_STRIP_DIMS))
 
 struct kern_adamw {
     float lr;           /* learning rate of this step */
@@ -74,6 +96,13 @@ struct kern_product {
     size_t a_row, a_col;
     size_t b_row, b_panel;
     int add; /* C += A B, else C = A B */
+};
+
+/* C [M, N] rows ldc apart, from M rows of codes and panels of weights. */
+struct kern_codes {
+    size_t M, N, K; /* N and K multiples of KERN_PANEL; K <= 65,536 */
+    size_t ldc;
+    const float *step; /* [N] of the weights' codes */
 };
 
 /* What stands between two linear layers; gelu(x) = x Phi(x), and its
@@ -166,6 +195,20 @@ struct kern {
     /* C = (+=) A B; C overlaps nothing */
     void (*product)(
         float *C, const float *A, const float *B, const struct kern_product *p);
+    /* the same with B in bfloat16, in panels of pairs of k: B(k, j) at
+       B[j / 16 b_panel + 32 (k / 2) + 2 (j % 16) + k % 2]; K is even, a_col 1,
+       b_row is not looked at */
+    void (*product_bf16)(float *C, const float *A, const uint16_t *B,
+        const struct kern_product *p);
+    /* a row of activations but for its step: code_i = x_i inv_step rounded to
+       nearest even, clamped to +-127; n a multiple of KERN_PANEL. The largest
+       squared norm of a strip, or -1 when some |x_i inv_step| <= 128 is not
+       true. */
+    int32_t (*code_row)(uint8_t *row, const float *x, float inv_step, size_t n);
+    /* C = A B by codes: the exact sum, rounded to float, times the product of
+       both steps */
+    void (*product_codes)(float *C, const uint8_t *A, const uint8_t *B,
+        const struct kern_codes *p);
     /* each row of x [n_rows, n], rows ld apart, becomes softmax(scale x): exp
        as exp_shift; n > 0 */
     void (*softmax)(float *x, size_t ld, float scale, size_t n_rows, size_t n);

@@ -115,6 +115,91 @@ product_avx2(
     }
 }
 
+/* acc += a b, spelt out: from intrinsics gcc 12 begins the second half of a
+   pair before the first is done, and spills it. */
+#define FMA(acc, a, b)                                                         \
+    __asm__ volatile("vfmadd231ps %2, %1, %0" : "+x"(acc) : "x"(a), "x"(b))
+
+/* m rows by one panel of pairs: a float's upper half is a bfloat16, so the pair
+   is taken apart by a shift and a mask. */
+static inline __attribute__((always_inline)) void
+tile_bf16(float *C, const float *A, const uint16_t *B,
+    const struct kern_product *p, const size_t m)
+{
+    const __m256i upper = _mm256_set1_epi32((int)0xffff0000u);
+    __m256 s[TILE][2];
+    size_t a_row = p->a_row;
+
+    for (size_t i = 0; i < m; i++) {
+        s[i][0] = s[i][1] = _mm256_setzero_ps();
+        if (p->add) {
+            s[i][0] = _mm256_loadu_ps(C + i * p->ldc);
+            s[i][1] = _mm256_loadu_ps(C + i * p->ldc + LANES);
+        }
+    }
+    for (size_t k = p->K; k > 0; k -= 2, A += 2, B += 2 * KERN_PANEL) {
+        __m256i w0 = _mm256_loadu_si256((const __m256i *)(const void *)B);
+        __m256i w1 =
+            _mm256_loadu_si256((const __m256i *)(const void *)(B + 2 * LANES));
+        __m256 b0 = _mm256_castsi256_ps(_mm256_slli_epi32(w0, 16));
+        __m256 b1 = _mm256_castsi256_ps(_mm256_slli_epi32(w1, 16));
+
+        for (size_t i = 0; i < m; i++) {
+            __m256 a = _mm256_broadcast_ss(A + i * a_row);
+
+            FMA(s[i][0], a, b0);
+            FMA(s[i][1], a, b1);
+        }
+        b0 = _mm256_castsi256_ps(_mm256_and_si256(w0, upper));
+        b1 = _mm256_castsi256_ps(_mm256_and_si256(w1, upper));
+        for (size_t i = 0; i < m; i++) {
+            __m256 a = _mm256_broadcast_ss(A + i * a_row + 1);
+
+            FMA(s[i][0], a, b0);
+            FMA(s[i][1], a, b1);
+        }
+    }
+    for (size_t i = 0; i < m; i++) {
+        _mm256_storeu_ps(C + i * p->ldc, s[i][0]);
+        _mm256_storeu_ps(C + i * p->ldc + LANES, s[i][1]);
+    }
+}
+
+void
+product_bf16_avx2(
+    float *C, const float *A, const uint16_t *B, const struct kern_product *p)
+{
+    for (size_t j = 0; j < p->N; j += KERN_PANEL, B += p->b_panel) {
+        size_t i = 0;
+
+        for (; i + TILE <= p->M; i += TILE)
+            tile_bf16(C + i * p->ldc + j, A + i * p->a_row, B, p, TILE);
+
+        float *c = C + i * p->ldc + j;
+        const float *a = A + i * p->a_row;
+
+        switch (p->M - i) {
+        case 1:
+            tile_bf16(c, a, B, p, 1);
+            break;
+        case 2:
+            tile_bf16(c, a, B, p, 2);
+            break;
+        case 3:
+            tile_bf16(c, a, B, p, 3);
+            break;
+        case 4:
+            tile_bf16(c, a, B, p, 4);
+            break;
+        case 5:
+            tile_bf16(c, a, B, p, 5);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
 /* --- softmax -------------------------------------------------------------- */
 
 static void

@@ -29,6 +29,91 @@ product_scalar(
     }
 }
 
+static float
+of_bf16(uint16_t v)
+{
+    uint32_t bits = (uint32_t)v << 16;
+    float x;
+
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+void
+product_bf16_scalar(
+    float *C, const float *A, const uint16_t *B, const struct kern_product *p)
+{
+    for (size_t i = 0; i < p->M; i++) {
+        float *row = C + i * p->ldc;
+
+        if (!p->add)
+            memset(row, 0, p->N * sizeof *row);
+        for (size_t k = 0; k < p->K; k++) {
+            float a = A[i * p->a_row + k];
+
+            for (size_t j = 0; j < p->N; j++)
+                row[j] +=
+                    a *
+                    of_bf16(
+                        B[j / KERN_PANEL * p->b_panel + k / 2 * 2 * KERN_PANEL +
+                            2 * (j % KERN_PANEL) + k % 2]);
+        }
+    }
+}
+
+int32_t
+code_row_scalar(uint8_t *row, const float *x, float inv_step, size_t n)
+{
+    uint8_t *out = row + n + 8;
+    int32_t total = 0, most = 0;
+
+    kern_scalar.quantize((int8_t *)row, x, inv_step, 127, n, n);
+    for (size_t seg = 0; seg < n; seg += KERN_STRIP_DIMS) {
+        int32_t sum[2] = {0, 0}, square[2] = {0, 0};
+
+        for (size_t k = seg; k < n && k < seg + KERN_STRIP_DIMS; k++) {
+            int32_t code = (int8_t)row[k];
+
+            sum[k / 2 % 2] += code;
+            square[k / 2 % 2] += code * code;
+            if (!(fabsf(x[k] * inv_step) <= 128))
+                most = INT32_MAX;
+        }
+        for (size_t strip = 0; strip < 2; strip++) {
+            uint16_t less = (uint16_t)(-KERN_WEIGHT_MAX * sum[strip]);
+
+            memcpy(out, &less, 2);
+            out += 2;
+            most = square[strip] > most ? square[strip] : most;
+        }
+        total += sum[0] + sum[1];
+    }
+    total *= -KERN_WEIGHT_MAX;
+    memcpy(row + n + 4, &total, 4);
+    return most == INT32_MAX ? -1 : most;
+}
+
+void
+product_codes_scalar(
+    float *C, const uint8_t *A, const uint8_t *B, const struct kern_codes *p)
+{
+    for (size_t i = 0; i < p->M; i++, A += KERN_ROW_BYTES(p->K)) {
+        float step;
+
+        memcpy(&step, A + p->K, 4);
+        for (size_t j = 0; j < p->N; j++) {
+            const uint8_t *b =
+                B + j / KERN_PANEL * KERN_PANEL * p->K + 4 * (j % KERN_PANEL);
+            int32_t sum = 0;
+
+            for (size_t k = 0; k < p->K; k++)
+                sum += (int8_t)A[k] *
+                       (b[k / 4 * 4 * KERN_PANEL + k % 4] - KERN_WEIGHT_MAX);
+            C[i * p->ldc + j] = (float)sum * (step * p->step[j]);
+        }
+    }
+}
+
 void
 softmax_scalar(float *x, size_t ld, float scale, size_t n_rows, size_t n)
 {

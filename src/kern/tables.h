@@ -9,6 +9,11 @@ extern const struct kern kern_scalar;
 /* kern_tokens_scalar.c */
 void product_scalar(
     float *C, const float *A, const float *B, const struct kern_product *p);
+void product_bf16_scalar(
+    float *C, const float *A, const uint16_t *B, const struct kern_product *p);
+int32_t code_row_scalar(uint8_t *row, const float *x, float inv_step, size_t n);
+void product_codes_scalar(
+    float *C, const uint8_t *A, const uint8_t *B, const struct kern_codes *p);
 void softmax_scalar(float *x, size_t ld, float scale, size_t n_rows, size_t n);
 void softmax_grad_scalar(
     float *dp, const float *p, size_t ld, float scale, size_t n_rows, size_t n);
@@ -39,6 +44,8 @@ void rows_grad_avx2(float *dx, const float *dy, const float *x,
 /* kern_tokens_avx2.c, for both tables but for the product */
 void product_avx2(
     float *C, const float *A, const float *B, const struct kern_product *p);
+void product_bf16_avx2(
+    float *C, const float *A, const uint16_t *B, const struct kern_product *p);
 void softmax_avx2(float *x, size_t ld, float scale, size_t n_rows, size_t n);
 void softmax_grad_avx2(
     float *dp, const float *p, size_t ld, float scale, size_t n_rows, size_t n);
@@ -52,9 +59,18 @@ void layernorm_grad_avx2(float *dx, float *dgain, float *dbias, const float *dy,
     const float *x, const float *stats, const struct kern_norm *norm,
     size_t n_rows, int add);
 
+/* kern_codes_avx2.c, for both tables but for the product */
+int32_t code_row_avx2(uint8_t *row, const float *x, float inv_step, size_t n);
+void product_codes_avx2(
+    float *C, const uint8_t *A, const uint8_t *B, const struct kern_codes *p);
+
 /* kern_product_avx512.c */
 void product_avx512(
     float *C, const float *A, const float *B, const struct kern_product *p);
+void product_bf16_avx512(
+    float *C, const float *A, const uint16_t *B, const struct kern_product *p);
+void product_codes_avx512(
+    float *C, const uint8_t *A, const uint8_t *B, const struct kern_codes *p);
 #endif
 
 #endif

@@ -1,6 +1,7 @@
 /*
  * transformer.h - the network of transformer sentence encoders: token ids in,
- * one vector a sequence out, forward and backward, in f32.
+ * one vector a sequence out, forward and backward, in f32; forward also with
+ * linear layers in bf16 or int8.
  *
  * One network with a configuration. For a sequence of tokens t with ids:
  *
@@ -126,7 +127,8 @@ struct transformer_batch {
     size_t n;
 };
 
-/* How linear layers are multiplied. What stands between them is f32 always. */
+/* How the linear layers of the blocks are kept and multiplied: kern/panels.h.
+   Embeddings, the dense head and all between are f32. Training is in f32. */
 enum transformer_compute {
     TRANSFORMER_F32,
     TRANSFORMER_BF16,

@@ -30,41 +30,111 @@
 
 /* --------------------------------------------------------------- ready */
 
+/* The matrices of a layer. */
+enum { QKV, OUT, UP, DOWN, RES, MATRICES };
+
 struct transformer_ready {
-    enum transformer_compute compute;
-    float *w;        /* [n_params] matrices packed in their places */
     float *position; /* [max_positions, E], or NULL */
+    uint8_t *block;  /* the packed weights */
+    /* [layers][MATRICES], then the dense head's, in f32: its outputs are the
+       dims of a vector, and it runs once a sequence. Some are empty. */
+    struct panels panels[];
 };
 
-enum err
-transformer_ready_new(struct transformer_ready **out,
-    const struct transformer *t, enum transformer_compute compute)
-{
-    const struct transformer_config *c = &t->config;
-    struct transformer_ready *r = mem_calloc(1, sizeof *r);
-    size_t from = t->layers[0].qkv_w / ALIGN_FLOATS * ALIGN_FLOATS;
-    bool sines = c->positions == TRANSFORMER_POSITIONS_SINUSOIDAL;
+struct matrix {
+    enum panels_type type;
+    size_t at, N, K;
+};
 
-    if (r == NULL)
-        return ERR_NOMEM;
-    r->compute = compute;
-    r->w = mem_alloc_aligned(t->n_params - from, sizeof *r->w);
-    if (sines)
-        r->position = mem_alloc_aligned(
-            c->max_positions * t->embedding, sizeof *r->position);
-    if (r->w == NULL || (sines && r->position == NULL)) {
-        transformer_ready_free(r);
-        return ERR_NOMEM;
+static size_t
+n_matrices(const struct transformer *t)
+{
+    return (size_t)t->config.layers * MATRICES + 1;
+}
+
+/* Matrix i of all; N is 0 where there is none. */
+static struct matrix
+matrix_at(
+    const struct transformer *t, enum transformer_compute compute, size_t i)
+{
+    static const enum panels_type types[] = {[TRANSFORMER_F32] = PANELS_F32,
+        [TRANSFORMER_BF16] = PANELS_BF16,
+        [TRANSFORMER_INT8] = PANELS_INT8};
+    size_t H = t->config.hidden, F = t->config.ffn;
+
+    if (i == n_matrices(t) - 1)
+        return (struct matrix){PANELS_F32, t->dense_w, t->config.dense, H};
+    const struct transformer_layer *l = &t->layers[i / MATRICES];
+    const struct matrix all[MATRICES] = {
+        [QKV] = {0, l->qkv_w, 3 * l->in, l->in},
+        [OUT] = {0, l->out_w, H, l->in},
+        [UP] = {0, l->up_w, F, H},
+        [DOWN] = {0, l->down_w, H, F},
+        [RES] = {0, l->res_w, l->res_w == 0 ? 0 : H, l->in}};
+    struct matrix m = all[i % MATRICES];
+    m.type = types[compute];
+    return m;
+}
+
+static size_t
+packed_bytes(const struct transformer *t, enum transformer_compute compute)
+{
+    size_t sum = 0;
+
+    for (size_t i = 0; i < n_matrices(t); i++) {
+        struct matrix m = matrix_at(t, compute, i);
+        sum += panels_bytes(m.type, m.N, m.K);
     }
+    return sum;
+}
+
+static size_t
+sines_floats(const struct transformer *t)
+{
+    return t->config.positions == TRANSFORMER_POSITIONS_SINUSOIDAL
+               ? t->config.max_positions * t->embedding
+               : 0;
+}
+
+static void
+fill_sines(float *row, const struct transformer *t)
+{
     size_t half = t->embedding / 2;
-    for (size_t p = 0; p < c->max_positions && sines; p++) {
-        float *row = r->position + p * t->embedding;
+
+    for (size_t p = 0; p < t->config.max_positions; p++, row += t->embedding)
         for (size_t i = 0; i < half; i++) {
             double rate = exp(-log(1e4) * (double)i / (double)(half - 1));
             row[i] = (float)sin((double)p * rate);
             row[half + i] = (float)cos((double)p * rate);
         }
+}
+
+enum err
+transformer_ready_new(struct transformer_ready **out,
+    const struct transformer *t, enum transformer_compute compute)
+{
+    size_t n = n_matrices(t), sines = sines_floats(t);
+    struct transformer_ready *r =
+        mem_calloc(1, sizeof *r + n * sizeof *r->panels);
+
+    if (r == NULL)
+        return ERR_NOMEM;
+    r->block = mem_alloc_aligned(packed_bytes(t, compute), 1);
+    if (sines > 0)
+        r->position = mem_alloc_aligned(sines, sizeof *r->position);
+    if (r->block == NULL || (sines > 0 && r->position == NULL)) {
+        transformer_ready_free(r);
+        return ERR_NOMEM;
     }
+    uint8_t *at = r->block;
+    for (size_t i = 0; i < n; i++) {
+        struct matrix m = matrix_at(t, compute, i);
+        r->panels[i] =
+            (struct panels){.type = m.type, .N = m.N, .K = m.K, .data = at};
+        at += panels_bytes(m.type, m.N, m.K);
+    }
+    if (sines > 0)
+        fill_sines(r->position, t);
     *out = r;
     return OK;
 }
@@ -74,7 +144,7 @@ transformer_ready_free(struct transformer_ready *ready)
 {
     if (ready == NULL)
         return;
-    mem_free(ready->w);
+    mem_free(ready->block);
     mem_free(ready->position);
     mem_free(ready);
 }
@@ -83,20 +153,7 @@ size_t
 transformer_ready_bytes(
     const struct transformer *t, enum transformer_compute compute)
 {
-    (void)compute;
-    size_t sines = t->config.positions == TRANSFORMER_POSITIONS_SINUSOIDAL
-                       ? t->config.max_positions * t->embedding
-                       : 0;
-    return (t->n_params - t->layers[0].qkv_w + ALIGN_FLOATS + sines) *
-           sizeof(float);
-}
-
-/* The packed weights of a matrix that stands at `at`. */
-static float *
-packed_at(const struct transformer *t, const struct transformer_ready *ready,
-    size_t at)
-{
-    return ready->w + (at - t->layers[0].qkv_w / ALIGN_FLOATS * ALIGN_FLOATS);
+    return packed_bytes(t, compute) + sines_floats(t) * sizeof(float);
 }
 
 struct ready_job {
@@ -109,25 +166,11 @@ static void
 ready_worker(void *arg, size_t shard_i, size_t thread_i)
 {
     const struct ready_job *job = arg;
-    const struct transformer *t = job->t;
-    size_t H = t->config.hidden, F = t->config.ffn;
+    struct panels *p = &job->ready->panels[shard_i];
     (void)thread_i;
 
-    if (shard_i == t->config.layers) {
-        if (t->config.dense > 0)
-            panels_pack(packed_at(t, job->ready, t->dense_w),
-                job->params + t->dense_w, t->config.dense, H);
-        return;
-    }
-    const struct transformer_layer *l = &t->layers[shard_i];
-    const struct {
-        size_t at, rows, cols;
-    } matrix[] = {{l->qkv_w, 3 * l->in, l->in}, {l->out_w, H, l->in},
-        {l->up_w, F, H}, {l->down_w, H, F}, {l->res_w, H, l->in}};
-    size_t n = ARRAY_LEN(matrix) - (l->res_w == 0 ? 1 : 0);
-    for (size_t i = 0; i < n; i++)
-        panels_pack(packed_at(t, job->ready, matrix[i].at),
-            job->params + matrix[i].at, matrix[i].rows, matrix[i].cols);
+    panels_pack(
+        p, job->params + matrix_at(job->t, TRANSFORMER_F32, shard_i).at);
 }
 
 void
@@ -135,7 +178,7 @@ transformer_ready_weights(struct transformer_ready *ready,
     const struct transformer *t, const float *params, struct pool *pool)
 {
     struct ready_job job = {.ready = ready, .t = t, .params = params};
-    pool_run(pool, (size_t)t->config.layers + 1, ready_worker, &job);
+    pool_run(pool, n_matrices(t), ready_worker, &job);
 }
 
 /* ---------------------------------------------------------------- work */
@@ -178,17 +221,20 @@ transformer_work_bytes(const struct transformer_work *work)
 }
 
 /* Arrays whose lives do not meet share their memory: u and qkv; n2 and o; norm
-   post n1 and b; norm pre b and a, and the layer's output and n1. */
+   post n1 and b; norm pre b and a, and the layer's output and n1; g, which only
+   training has beside u, and the codes of a product's input, which only
+   encoding has. */
 static enum err
 scratch_new(struct transformer_scratch *s, const struct transformer *t,
     size_t tokens, size_t length, size_t *bytes)
 {
     bool pre = t->config.norm == TRANSFORMER_NORM_PRE;
-    size_t T = tokens, W = t->width;
+    size_t T = tokens, W = t->width, F = t->config.ffn;
     size_t d = W / t->config.heads;
+    size_t work = panels_work_bytes(PANELS_INT8, T, MAX(W, F));
     float *a, *o, *n1, *n2;
-    size_t sizes[] = {T * W, T * W, T * W, pre ? T * W : 0,
-        T * MAX(3 * W, (size_t)t->config.ffn), T * t->config.ffn, T * W,
+    size_t sizes[] = {T * W, T * W, T * W, pre ? T * W : 0, T * MAX(3 * W, F),
+        MAX(T * F, work / sizeof(float)), T * W,
         MAX(attention_workspace_floats(length, d),
             attention_grad_workspace_floats(length, d))};
     float **places[] = {
@@ -338,14 +384,14 @@ transformer_norm_of(
 /* u = X W^T + bias, y = act(u): [T, N], from X [T, K]. */
 static void
 linear(const struct transformer_run *r, float *y, float *u, const float *X,
-    size_t w_at, const float *bias, enum kern_act act, size_t N, size_t K)
+    const struct panels *w, const float *bias, enum kern_act act)
 {
-    const float *w = packed_at(r->t, r->ready, w_at);
-    size_t T = r->shard->tokens;
+    size_t T = r->shard->tokens, N = w->N;
 
+    panels_begin(w, r->s->g, X, w->K, T);
     for (size_t j = 0; j < N; j += COLUMNS) {
         size_t n = MIN(N - j, (size_t)COLUMNS);
-        panels_product(u + j, N, X, K, w + j * K, T, n, K);
+        panels_product(u + j, N, w, j, n, X, w->K, r->s->g, T);
         kern()->activate(y + j, u + j, N, bias + j, act, T, n);
     }
 }
@@ -353,10 +399,10 @@ linear(const struct transformer_run *r, float *y, float *u, const float *X,
 /* y = X W^T, its bias to come. */
 static void
 linear_bare(const struct transformer_run *r, float *y, const float *X,
-    size_t w_at, size_t N, size_t K)
+    const struct panels *w)
 {
-    panels_product(
-        y, N, X, K, packed_at(r->t, r->ready, w_at), r->shard->tokens, N, K);
+    panels_begin(w, r->s->g, X, w->K, r->shard->tokens);
+    panels_product(y, w->N, w, 0, w->N, X, w->K, r->s->g, r->shard->tokens);
 }
 
 void
@@ -424,9 +470,10 @@ transformer_layer_forward(const struct transformer_run *r, size_t i,
 {
     const struct transformer *t = r->t;
     const struct transformer_layer *l = &t->layers[i];
+    const struct panels *w = &r->ready->panels[i * MATRICES];
     const float *p = r->params, *residual = transformer_acts_input(t, acts);
     size_t T = r->shard->tokens, W = l->in;
-    size_t H = t->config.hidden, F = t->config.ffn;
+    size_t H = t->config.hidden;
     bool pre = t->config.norm == TRANSFORMER_NORM_PRE;
     const struct kern_norm norm1 =
         transformer_norm_of(t, p, l->norm1, l->norm1_n);
@@ -435,29 +482,29 @@ transformer_layer_forward(const struct transformer_run *r, size_t i,
     if (pre)
         kern()->layernorm(
             acts->a, acts->stats1, acts->n1, NULL, NULL, &norm1, T);
-    linear(r, acts->qkv, acts->qkv, acts->a, l->qkv_w, p + l->qkv_b,
-        KERN_ACT_NONE, 3 * W, W);
+    linear(
+        r, acts->qkv, acts->qkv, acts->a, &w[QKV], p + l->qkv_b, KERN_ACT_NONE);
     attend(r, acts, W);
     if (l->res_w != 0) {
-        linear(r, r->s->residual, r->s->residual, residual, l->res_w,
-            p + l->res_b, KERN_ACT_NONE, H, W);
+        linear(r, r->s->residual, r->s->residual, residual, &w[RES],
+            p + l->res_b, KERN_ACT_NONE);
         residual = r->s->residual;
     }
     if (pre) {
-        linear_bare(r, acts->n2, acts->o, l->out_w, H, W);
+        linear_bare(r, acts->n2, acts->o, &w[OUT]);
         kern()->layernorm(
             acts->b, acts->stats2, acts->n2, residual, p + l->out_b, &norm2, T);
     } else {
-        linear_bare(r, acts->n1, acts->o, l->out_w, H, W);
+        linear_bare(r, acts->n1, acts->o, &w[OUT]);
         kern()->layernorm(
             acts->b, acts->stats1, acts->n1, residual, p + l->out_b, &norm1, T);
     }
-    linear(r, g, acts->u, acts->b, l->up_w, p + l->up_b, t->config.act, F, H);
+    linear(r, g, acts->u, acts->b, &w[UP], p + l->up_b, t->config.act);
     if (pre) {
-        linear(r, next, next, g, l->down_w, p + l->down_b, KERN_ACT_NONE, H, F);
+        linear(r, next, next, g, &w[DOWN], p + l->down_b, KERN_ACT_NONE);
         kern()->axpy(next, 1, acts->n2, T * H);
     } else {
-        linear_bare(r, acts->n2, g, l->down_w, H, F);
+        linear_bare(r, acts->n2, g, &w[DOWN]);
         kern()->layernorm(
             next, acts->stats2, acts->n2, acts->b, p + l->down_b, &norm2, T);
     }
@@ -490,8 +537,8 @@ transformer_head(const struct transformer_run *r, float *out, float *z,
     size_t n = r->shard->n, D = t->n_dims;
 
     if (c->dense > 0) {
-        panels_product(z, D, f, c->hidden, packed_at(t, r->ready, t->dense_w),
-            n, D, c->hidden);
+        panels_product(z, D, &r->ready->panels[n_matrices(t) - 1], 0, D, f,
+            c->hidden, NULL, n);
         kern()->activate(z, z, D, r->params + t->dense_b, KERN_ACT_NONE, n, D);
         for (size_t i = 0; i < n * D && c->dense_tanh; i++)
             z[i] = tanhf(z[i]);

@@ -11,6 +11,7 @@
  *            on one tile in the first cache (0)
  *   pairs    of a training step (32), train  0: no training (1)
  *   length   only this one (0: 16, 32 and 128), threads  only so many (0)
+ *   compute  of the linear layers when encoding: 0 f32, 1 bf16, 2 int8 (0)
  *
  * A line is a length of all sequences; sentences/s, GFLOP/s (linear layers and
  * attention), and the share of the peak of the threads used. A pair is two
@@ -27,7 +28,7 @@
 #include "model/transformer.h"
 
 static double tokens = 4096, budget = 0.5, peak = 0, pairs = 32, train = 1,
-              only_length = 0, only_threads = 0;
+              only_length = 0, only_threads = 0, compute = 0;
 
 static const struct transformer_config minilm = {.layers = 6,
     .hidden = 384,
@@ -58,7 +59,8 @@ read_option(const char *arg)
         double *to;
     } options[] = {{"tokens=", &tokens}, {"seconds=", &budget},
         {"peak=", &peak}, {"pairs=", &pairs}, {"train=", &train},
-        {"length=", &only_length}, {"threads=", &only_threads}};
+        {"length=", &only_length}, {"threads=", &only_threads},
+        {"compute=", &compute}};
 
     for (size_t i = 0; i < ARRAY_LEN(options); i++)
         if (strncmp(arg, options[i].key, strlen(options[i].key)) == 0) {
@@ -203,7 +205,8 @@ open_bench(struct bench *b)
     if (b->params == NULL || b->d_params == NULL || b->out == NULL ||
         b->d_out == NULL || b->marks == NULL || b->ids == NULL ||
         b->offsets == NULL ||
-        transformer_ready_new(&b->ready, &b->t, TRANSFORMER_F32) != OK ||
+        transformer_ready_new(
+            &b->ready, &b->t, (enum transformer_compute)compute) != OK ||
         transformer_work_new(&b->work) != OK ||
         transformer_tape_new(&b->tape, &b->t, 0) != OK)
         die("out of memory");
@@ -226,7 +229,11 @@ main(int argc, char **argv)
     open_bench(&b);
     if (!(peak > 0))
         peak = measure_peak();
-    printf("kernels %s, peak of a core %.0f GFLOP/s\n", kern()->name, peak);
+    printf("kernels %s, peak of a core %.0f GFLOP/s in f32, weights %.1f MB\n",
+        kern()->name, peak,
+        (double)transformer_ready_bytes(
+            &b.t, (enum transformer_compute)compute) *
+            1e-6);
     for (size_t threads = 1; threads <= 2; threads++) {
         if (only_threads > 0 && (size_t)only_threads != threads)
             continue;

@@ -1,6 +1,6 @@
 /*
  * Goal: what the kernel tables have for transformers computes what kern.h says,
- * within the stated bounds, and a packed product is the product.
+ * within the stated bounds.
  *
  * Method: each entry of each table that the processor can run, against plain
  * double arithmetic written here: products of every small shape around the
@@ -21,7 +21,6 @@
 #include "base/check.h"
 #include "base/rng.h"
 #include "kern/kern.h"
-#include "kern/panels.h"
 
 #define EPS 0x1p-23
 #define GUARD 12345.0f
@@ -114,31 +113,6 @@ products(void **state)
 {
     (void)state;
     for_all(case_product);
-}
-
-/* Deeper than a block of the packed product. */
-static void
-packed_products(void **state)
-{
-    enum { M = 7, N = 48, K = 900 };
-    static float W[N * K], packed[N * K], X[M * K], C[M * N];
-    struct rng rng;
-    (void)state;
-
-    rng_seed(&rng, 8);
-    fill(W, N * K, &rng, 1);
-    fill(X, M * K, &rng, 1);
-    panels_pack(packed, W, N, K);
-    panels_product(C, N, X, K, packed, M, N, K);
-    for (size_t i = 0; i < M * N; i++) {
-        double sum = 0, mass = 0;
-        for (size_t s = 0; s < K; s++) {
-            double term = (double)X[i / N * K + s] * (double)W[i % N * K + s];
-            sum += term;
-            mass += fabs(term);
-        }
-        assert_true(fabs((double)C[i] - sum) <= K * EPS * mass);
-    }
 }
 
 /* --- softmax -------------------------------------------------------------- */
@@ -338,7 +312,6 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products),
-        cmocka_unit_test(packed_products),
         cmocka_unit_test(softmax),
         cmocka_unit_test(activations),
         cmocka_unit_test(layernorm),
