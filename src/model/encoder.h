@@ -10,9 +10,13 @@
  * segments that are not zero, and an optimiser walks those segments knowing
  * nothing of the family.
  *
- * The fingerprint is SHA-256 over the family, the configuration and all
- * parameters: two encoders with the same fingerprint give the same vectors
- * (up to the stated rounding of the kernels).
+ * The fingerprint is SHA-256 over the family, the configuration and the
+ * family's parameters: two encoders with the same fingerprint give the items
+ * the same vectors (up to the stated rounding of the kernels).
+ *
+ * Any encoder may have an adapter behind it (encoder_with_adapter), which
+ * changes queries alone. The fingerprint leaves it out: what is embedded stays
+ * where it is.
  */
 #ifndef MODEL_ENCODER_H
 #define MODEL_ENCODER_H
@@ -42,7 +46,10 @@ struct encoder_input {
     size_t len;
     const struct image *image; /* any size; NULL: none (a zero vector) */
     bool query; /* it is asked with, else an item: a transformer may put
-                   another prefix before each */
+                   another prefix before each, an adapter changes it */
+    const float *vector; /* [D] NULL, or what the encoder without its adapter
+                            made of it already, which is then taken; of all
+                            inputs of a call or of none */
 };
 
 /* What an encoder did with one input. */
@@ -131,6 +138,11 @@ enum err encoder_encode(const struct encoder *encoder,
     const struct encoder_input *inputs, size_t n, float *out,
     struct encoder_info *info, struct pool *pool) NODISCARD;
 
+/* The same without the adapter. */
+enum err encoder_encode_plain(const struct encoder *encoder,
+    const struct encoder_input *inputs, size_t n, float *out,
+    struct encoder_info *info, struct pool *pool) NODISCARD;
+
 /* The tokens of a text as the family sees them: fn is called once a token.
    ERR_UNSUPPORTED where it reads pictures. */
 typedef void encoder_token_fn(
@@ -145,6 +157,40 @@ float *encoder_params(struct encoder *encoder, size_t *n_params);
 const float *encoder_params_const(
     const struct encoder *encoder, size_t *n_params);
 void encoder_seal(struct encoder *encoder); /* before it is shared */
+
+/* One tensor of the saved form: a named run of the flat parameters. */
+struct encoder_tensor {
+    char name[64];
+    size_t start;   /* into the parameters */
+    size_t dims[2]; /* rows, columns; a vector has dims[1] = 0 */
+};
+/* The parts of the parameters, ascending; out may be NULL to count them. */
+size_t encoder_tensors(
+    const struct encoder *encoder, struct encoder_tensor *out, size_t max);
+
+/*
+ * An adapter is a matrix A [D, D] behind an encoder: a query's vector is
+ * unit(A x), x being that of the encoder without it; an item's is x. It is the
+ * last of the parameters, tensor "adapter.weight", and the settings have
+ * "adapter": true. A linear map between vector spaces, as Mikolov et al. 2013
+ * (arXiv:1309.4168).
+ *
+ * encoder_with_adapter     a private copy with the adapter that the encoder
+ *                          has, or the identity
+ * encoder_without_adapter  a private copy without; untrained again when its
+ *                          parameters are those of its settings
+ * encoder_adapter_alone    the adapter of such a copy as an encoder of its own,
+ *                          whose inputs are vectors: trained in little memory
+ * encoder_adapter          A of a private copy or of one alone; NULL: none
+ */
+enum err encoder_with_adapter(
+    struct encoder **out, const struct encoder *encoder) NODISCARD;
+enum err encoder_without_adapter(
+    struct encoder **out, const struct encoder *encoder) NODISCARD;
+enum err encoder_adapter_alone(
+    struct encoder **out, const struct encoder *encoder) NODISCARD;
+float *encoder_adapter(struct encoder *encoder);
+const float *encoder_adapter_const(const struct encoder *encoder);
 
 void encoder_fingerprint(
     const struct encoder *encoder, uint8_t out[SHA256_BYTES]);
@@ -166,7 +212,8 @@ enum err encoder_load(struct encoder **out, const char *family,
 uint64_t encoder_save_bytes(const struct encoder *encoder);
 
 /*
- * Training. A tape belongs to one encoder and one thread at a time.
+ * Training. A tape belongs to one encoder and one thread at a time. An encoder
+ * with an adapter trains that alone.
  *
  * encoder_freeze - train only the last n parts of a private clone (transformer:
  * layers; the embeddings lie below the first), from the next encoder_tape_new

@@ -6,14 +6,16 @@
  * "F32", "shape": [...], "data_offsets": [begin, end]}, ...}; then the
  * tensors' bytes in the order of the family's list, with no gap; behind them
  * the asset where the family has one, of dtype "U8". Its name is also the
- * member of the settings that holds its SHA-256.
+ * member of the settings that holds its SHA-256. An adapter is the last tensor
+ * before the asset; no fingerprint has it, so its SHA-256 stands in the
+ * metadata as "adapter" and is checked when it is read.
  */
 #include <inttypes.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/json.h"
-#include "model/family.h"
+#include "model/adapter.h"
 
 #define HEADER_MAX_BYTES ((size_t)1 << 20)
 #define IO_BYTES (1u << 20)
@@ -28,11 +30,21 @@ tensor_floats(const struct encoder_tensor *tensor)
 static struct encoder_tensor *
 list_tensors(const struct encoder *encoder, size_t *n)
 {
-    *n = encoder->family->tensors(encoder, NULL, 0);
+    *n = encoder_tensors(encoder, NULL, 0);
     struct encoder_tensor *list = mem_alloc(*n, sizeof *list);
     if (list != NULL)
-        (void)encoder->family->tensors(encoder, list, *n);
+        (void)encoder_tensors(encoder, list, *n);
     return list;
+}
+
+/* SHA-256 of the adapter. */
+static void
+sum_adapter(const struct encoder *encoder, char hex[SHA256_HEX])
+{
+    uint8_t sum[SHA256_BYTES];
+    sha256_of(encoder_adapter_const(encoder),
+        encoder->n_adapter * sizeof(float), sum);
+    sha256_hex(sum, hex);
 }
 
 /* The header, padded with spaces to a multiple of 8. */
@@ -46,6 +58,11 @@ write_header(const struct encoder *encoder,
     buf_json_cstr(out, encoder->family->name);
     buf_add_str(out, ",\"config\":");
     buf_json_cstr(out, encoder->config_json);
+    if (encoder->n_adapter > 0) {
+        char hex[SHA256_HEX];
+        sum_adapter(encoder, hex);
+        buf_printf(out, ",\"adapter\":\"%s\"", hex);
+    }
     buf_add_char(out, '}');
     for (size_t i = 0; i < n; i++) {
         size_t bytes = tensor_floats(&tensors[i]) * sizeof(float);
@@ -90,7 +107,8 @@ encoder_save_bytes(const struct encoder *encoder)
     buf_init(&header, HEADER_MAX_BYTES);
     tensors = list_tensors(encoder, &n);
     if (tensors != NULL && write_header(encoder, tensors, n, &header) == OK)
-        bytes = 8 + header.len + encoder->n_params * sizeof(float) +
+        bytes = 8 + header.len +
+                (encoder->n_params + encoder->n_adapter) * sizeof(float) +
                 asset_bytes(encoder);
     buf_release(&header);
     mem_free(tensors);
@@ -221,10 +239,32 @@ check_asset(const struct json *header, const char *name, int64_t at,
     return check_offsets(entry, name, at, (int64_t)n_data_bytes, fault);
 }
 
+/* What a header says of the bytes that follow, beside the tensors. */
+struct announced {
+    size_t n_asset;
+    char adapter[SHA256_HEX]; /* "": nothing */
+};
+
+static void
+read_sum(const struct json *header, char out[SHA256_HEX])
+{
+    const struct json *metadata;
+    const char *hex;
+
+    out[0] = '\0';
+    if (json_get_object(
+            header, "", "__metadata__", JSON_REQUIRED, &metadata, NULL) == OK &&
+        json_get_str(
+            metadata, "", "adapter", JSON_REQUIRED, &hex, NULL, NULL) == OK &&
+        strlen(hex) == SHA256_HEX - 1)
+        memcpy(out, hex, SHA256_HEX);
+}
+
 static enum err
 check_header(const struct encoder *encoder,
     const struct encoder_tensor *tensors, size_t n, const char *text,
-    size_t len, uint64_t n_data_bytes, size_t *n_asset, struct fault *fault)
+    size_t len, uint64_t n_data_bytes, struct announced *out,
+    struct fault *fault)
 {
     struct json *header = NULL;
     int64_t at = 0;
@@ -243,13 +283,14 @@ check_header(const struct encoder *encoder,
         at += (int64_t)(tensor_floats(&tensors[i]) * sizeof(float));
     }
     size_t n_extra = json_find(header, "__metadata__") != NULL ? 1 : 0;
-    *n_asset = 0;
+    out->n_asset = 0;
+    read_sum(header, out->adapter);
     if (encoder->family->asset != NULL) {
         n_extra++;
         if (err == OK)
             err = check_asset(header, encoder->family->asset, at, n_data_bytes,
-                n_asset, fault);
-        at += (int64_t)*n_asset;
+                &out->n_asset, fault);
+        at += (int64_t)out->n_asset;
     }
     if (err == OK && json_count(header) != n + n_extra)
         err = fault_set(fault, ERR_CORRUPT, "",
@@ -320,6 +361,22 @@ read_params(struct encoder *encoder, const struct encoder_tensor *tensors,
     return OK;
 }
 
+static enum err
+check_adapter(
+    const struct encoder *encoder, const char *want, struct fault *fault)
+{
+    char hex[SHA256_HEX];
+
+    if (encoder->n_adapter == 0)
+        return OK;
+    sum_adapter(encoder, hex);
+    if (strcmp(hex, want) != 0)
+        return fault_set(fault, ERR_CORRUPT, "",
+            "the tensor \"%s\" does not have the SHA-256 of the header",
+            ADAPTER_TENSOR);
+    return OK;
+}
+
 enum err
 encoder_load(struct encoder **out, const char *family, const char *config_json,
     encoder_read_fn *read, void *arg, uint64_t n_bytes, struct fault *fault)
@@ -329,7 +386,8 @@ encoder_load(struct encoder **out, const char *family, const char *config_json,
     char *header = NULL;
     uint8_t length[8];
     uint64_t n_header = 0;
-    size_t n, n_asset = 0;
+    struct announced announced = {.n_asset = 0};
+    size_t n;
     enum err err;
 
     err =
@@ -359,11 +417,13 @@ encoder_load(struct encoder **out, const char *family, const char *config_json,
     err = read(arg, header, n_header);
     if (err == OK)
         err = check_header(encoder, tensors, n, header, n_header,
-            n_bytes - 8 - n_header, &n_asset, fault);
+            n_bytes - 8 - n_header, &announced, fault);
     if (err == OK)
         err = read_params(encoder, tensors, n, read, arg, fault);
+    if (err == OK)
+        err = check_adapter(encoder, announced.adapter, fault);
     if (err == OK && encoder->family->asset != NULL)
-        err = read_asset(encoder, n_asset, read, arg, fault);
+        err = read_asset(encoder, announced.n_asset, read, arg, fault);
     if (err == OK)
         encoder->trained = true;
 out:

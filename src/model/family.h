@@ -11,13 +11,6 @@
 #include "base/json.h"
 #include "model/encoder.h"
 
-/* One tensor of the saved form: a named run of the flat parameters. */
-struct encoder_tensor {
-    char name[64];
-    size_t start;   /* into the parameters */
-    size_t dims[2]; /* rows, columns; a vector has dims[1] = 0 */
-};
-
 struct encoder_family {
     const char *name;
     enum encoder_reads reads;
@@ -75,8 +68,9 @@ struct encoder {
     size_t n_dims;
     size_t max_tokens;
     uint32_t image_side, image_channels; /* 0: reads text */
-    float *params;                       /* [n_params], one block */
-    size_t n_params;
+    float *params;                       /* [n_params + n_adapter], one block */
+    size_t n_params;                     /* the family's */
+    size_t n_adapter;       /* of the adapter behind them; 0: none */
     bool trained;           /* parameters differ from what the seed gives */
     bool unsealed;          /* parameters may change between two calls */
     _Atomic(void *) *cache; /* what encode derived from the parameters; only
