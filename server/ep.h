@@ -14,8 +14,7 @@
 /* ep_info.c: probes and what the daemon is */
 ep_fn ep_root, ep_healthz, ep_livez, ep_readyz, ep_openapi, ep_metrics, ep_info;
 /* ep_encoders.c */
-ep_fn ep_encoders_list, ep_encoder_put, ep_encoder_get, ep_encoder_delete,
-    ep_folder;
+ep_fn ep_encoders_list, ep_encoder_put, ep_encoder_get, ep_encoder_delete;
 /* ep_embeddings.c */
 ep_fn ep_embeddings, ep_tokenize, ep_similarity;
 /* ep_collections.c */
@@ -33,8 +32,9 @@ ep_fn ep_search, ep_search_batch;
 /* ep_pairs.c */
 ep_fn ep_pairs_add, ep_pairs_list, ep_pair_get, ep_pair_delete, ep_feedback;
 /* ep_learn.c: training, generations, jobs */
-ep_fn ep_train, ep_generations_list, ep_generation_get, ep_weights, ep_promote,
-    ep_rollback, ep_jobs_list, ep_job_get, ep_job_cancel, ep_job_events;
+ep_fn ep_train, ep_generations_list, ep_generation_get, ep_weights, ep_folder,
+    ep_promote, ep_rollback, ep_jobs_list, ep_job_get, ep_job_cancel,
+    ep_job_events;
 /* ep_admin.c */
 ep_fn ep_export, ep_import, ep_backup_start, ep_backups_list, ep_backup_get;
 

@@ -1,9 +1,8 @@
-/* Imported encoders, and generations as folders again. */
+/* Imported encoders. */
 #include <unistd.h>
 #include "server/ep.h"
 #include "base/tarball.h"
 #include "engine/engine.h"
-#include "server/args.h"
 #include "server/codec.h"
 #include "server/http.h"
 #include "server/incoming.h"
@@ -119,36 +118,4 @@ ep_encoder_delete(struct request *req)
         problem_reply(req, &fault);
     else
         req->reply.status = 204;
-}
-
-static enum err
-stream_next(void *state, struct buf *chunk, bool *end)
-{
-    return engine_stream_next(state, chunk, end, NULL);
-}
-
-static void
-stream_done(void *state)
-{
-    engine_stream_free(state);
-}
-
-void
-ep_folder(struct request *req)
-{
-    struct fault fault = {0};
-    struct engine_stream *stream = NULL;
-    int64_t id = 0;
-    enum err err = args_path_id(req, "generation", &id, &fault);
-    if (err == OK)
-        err = engine_folder_new(&stream, req->daemon->engine,
-            request_param(req, "collection"), id, &fault);
-    if (err != OK) {
-        problem_reply(req, &fault);
-        return;
-    }
-    reply_stream(req, "application/x-tar", stream_next, stream_done, stream,
-        engine_stream_bytes(stream));
-    reply_header_f(req, "Content-Disposition",
-        "attachment; filename=\"generation-%lld.tar\"", (long long)id);
 }

@@ -95,24 +95,42 @@ ep_generation_get(struct request *req)
         codec_write_generation(reply_json(req, 200), &generation);
 }
 
-void
-ep_weights(struct request *req)
+typedef enum err open_fn(struct engine_stream **out, struct engine *engine,
+    const char *collection, int64_t generation, struct fault *fault);
+
+/* A file that is made of a generation. */
+static void
+reply_file(
+    struct request *req, open_fn *open, const char *type, const char *suffix)
 {
     struct fault fault = {0};
     struct engine_stream *stream = NULL;
     int64_t id = 0;
     enum err err = args_path_id(req, "generation", &id, &fault);
     if (err == OK)
-        err = engine_weights_new(&stream, req->daemon->engine,
+        err = open(&stream, req->daemon->engine,
             request_param(req, "collection"), id, &fault);
     if (err != OK) {
         problem_reply(req, &fault);
         return;
     }
-    reply_stream(req, "application/octet-stream", stream_next, stream_done,
-        stream, engine_stream_bytes(stream));
+    reply_stream(req, type, stream_next, stream_done, stream,
+        engine_stream_bytes(stream));
     reply_header_f(req, "Content-Disposition",
-        "attachment; filename=\"generation-%lld.safetensors\"", (long long)id);
+        "attachment; filename=\"generation-%lld.%s\"", (long long)id, suffix);
+}
+
+void
+ep_weights(struct request *req)
+{
+    reply_file(
+        req, engine_weights_new, "application/octet-stream", "safetensors");
+}
+
+void
+ep_folder(struct request *req)
+{
+    reply_file(req, engine_folder_new, "application/x-tar", "tar");
 }
 
 static void

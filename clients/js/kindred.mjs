@@ -125,6 +125,24 @@ export class Kindred {
     });
   }
 
+  /** The encoders that were imported. */
+  async encoders() {
+    return (await this.call("GET", "/v1/encoders")).encoders;
+  }
+
+  /**
+   * Import a published encoder: the folder of a sentence-transformers model as
+   * a tar, not compressed, in a Uint8Array, a Blob or a ReadableStream.
+   */
+  async importEncoder(name, tar) {
+    const path = `/v1/admin/encoders/${segment(name)}`;
+    return (await this.open("PUT", path, tar, "application/x-tar")).json();
+  }
+
+  deleteEncoder(name) {
+    return this.call("DELETE", `/v1/admin/encoders/${segment(name)}`);
+  }
+
   /** Point an alias at a collection, at once for all. */
   alias(alias, collection) {
     return this.call("PUT", `/v1/aliases/${segment(alias)}`, { collection });
@@ -348,6 +366,15 @@ export class Collection {
 
   async generations() {
     return (await this.#call("GET", "/generations")).generations;
+  }
+
+  /**
+   * The encoder of a generation as a folder that sentence-transformers loads,
+   * in a tar: the Response, whose body may be long.
+   */
+  exportEncoder(generation) {
+    const path = `${this.path}/generations/${generation}/folder`;
+    return this.kindred.open("GET", path);
   }
 
   async #switch(suffix) {

@@ -230,7 +230,7 @@ static const struct create_opts create_defaults = {.dims = ARGS_INT_UNSET};
 static const struct opt create_opts[] = {
     {"encoder", 0, OPT_TEXT, CREATE(encoder), "NAME",
         "static for texts (default), vision for pictures, external for "
-        "vectors of your own"},
+        "vectors of your own, or one that kindred encoders lists"},
     {"dims", 'd', OPT_INT, CREATE(dims), "N", "dimensions of the vectors"},
     {"template", 0, OPT_TEXT, CREATE(item_template), "TEXT",
         "what of an item is embedded (default title, newline, text)"},

@@ -12,7 +12,7 @@ command_print_overview(void)
         KINDRED_VERSION);
     for (size_t i = 0; i < n_commands; i++)
         if (!command_table[i]->hidden)
-            printf("  %-11s %s\n", command_table[i]->name,
+            printf("  %-14s %s\n", command_table[i]->name,
                 command_table[i]->summary);
     printf("\noptions of every command:\n");
     args_print(global_opts, n_global_opts);
@@ -94,6 +94,7 @@ static bool
 command_takes_files(const struct command *command)
 {
     return strstr(command->synopsis, "FILE") != NULL ||
+           strstr(command->synopsis, "FOLDER") != NULL ||
            strstr(command->synopsis, "PATH") != NULL;
 }
 

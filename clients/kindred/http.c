@@ -270,6 +270,9 @@ exchange_run(struct exchange *ex, const char *method, const char *path,
         if (ex->stream == NULL)
             curl_easy_setopt(
                 curl, CURLOPT_INFILESIZE_LARGE, (curl_off_t)ex->body_left);
+        else if (ex->stream->length > 0)
+            curl_easy_setopt(
+                curl, CURLOPT_INFILESIZE_LARGE, (curl_off_t)ex->stream->length);
         curl_easy_setopt(curl, CURLOPT_UPLOAD_BUFFERSIZE, 262144L);
     }
     if (ex->stream != NULL) {

@@ -12,6 +12,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/buf.h"
 
@@ -60,6 +61,7 @@ struct http_stream {
     const char *accept;
     /* Up to max bytes; 0 at the end; HTTP_READ_ABORT to give up. */
     size_t (*read)(void *arg, char *out, size_t max);
+    uint64_t length; /* of the body; 0: not known before its end */
     /* false to stop reading: no error then, and answer->status is kept. */
     bool (*write)(void *arg, const char *bytes, size_t n);
     void (*tick)(void *arg); /* several times a second; may be NULL */

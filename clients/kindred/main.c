@@ -38,6 +38,7 @@ const struct command *const command_table[] = {&command_create, &command_index,
     &command_search, &command_pairs, &command_train, &command_rollback,
     &command_promote, &command_jobs, &command_status, &command_eval,
     &command_views, &command_embed, &command_export, &command_import,
+    &command_encoders, &command_import_encoder, &command_export_encoder,
     &command_backup, &command_delete, &command_completion, &command_version,
     &command_help};
 const size_t n_commands = ARRAY_LEN(command_table);

@@ -24,6 +24,8 @@ An object is for one thread; connections are not kept alive (urllib).
 import base64
 import json
 import os
+import tarfile
+import tempfile
 import time
 import urllib.error
 import urllib.parse
@@ -63,6 +65,11 @@ def _arguments(given):
     return urllib.parse.urlencode(
         {name: str(value).lower() if isinstance(value, bool) else value
          for name, value in given.items()})
+
+
+def _visible(entry):
+    """Of a tar: what no name beginning with a dot leads to."""
+    return None if "/." in entry.name else entry
 
 
 def _plain(thing):
@@ -133,6 +140,24 @@ class Kindred:
         return self.call("POST", "/v1/similarity", {
             "model": model, "inputs": {"source_sentence": source,
                                        "sentences": list(sentences)}})
+
+    def encoders(self):
+        """The encoders that were imported."""
+        return self.call("GET", "/v1/encoders")["encoders"]
+
+    def import_encoder(self, name, folder):
+        """Import a published encoder from the folder of a
+        sentence-transformers model; again does no harm."""
+        with tempfile.TemporaryFile() as body:
+            with tarfile.open(fileobj=body, mode="w", dereference=True) as tar:
+                tar.add(folder, arcname="encoder", filter=_visible)
+            body.seek(0)
+            with self.open("PUT", "/v1/admin/encoders/" + _quote(name), body,
+                           "application/x-tar") as answer:
+                return json.loads(answer.read())
+
+    def delete_encoder(self, name):
+        self.call("DELETE", "/v1/admin/encoders/" + _quote(name))
 
     def alias(self, alias, collection):
         """Point an alias at a collection, at once for all."""
@@ -320,6 +345,16 @@ class Collection:
 
     def generations(self):
         return self._call("GET", "/generations")["generations"]
+
+    def export_encoder(self, folder, generation=None):
+        """Write the encoder of a generation (the live one) as a folder that
+        sentence-transformers loads and import_encoder takes."""
+        generation = generation or self.describe()["generation"]
+        safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        with self.kindred.open("GET", "%s/generations/%d/folder" % (
+                self._read, generation)) as answer:
+            with tarfile.open(fileobj=answer, mode="r|") as tar:
+                tar.extractall(folder, **safely)
 
     def _switch(self, path):
         answer = self.kindred.call("POST", self._admin + path, {})

@@ -12,6 +12,7 @@ set -u
 kindred=${KINDRED_BUILD:-build/release}/kindred
 case $kindred in /*) ;; *) kindred=$PWD/$kindred ;; esac
 sources=$(cd "$(dirname "$0")/../../clients/kindred" && pwd)
+support=$(cd "$(dirname "$0")/../support" && pwd)
 unset KINDRED_COLLECTION KINDRED_KEY_FILE
 export KINDRED_URL
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/kindred-cli-XXXXXX")
@@ -46,7 +47,8 @@ says() { if grep -qF -- "$1" err; then passed=$((passed + 1)); else fail "$what:
 # ---- without a daemon ---------------------------------------------------------
 t 0 help; has 'usage: kindred'
 for command in create index search pairs train rollback promote jobs status \
-    eval views embed export import backup delete completion version help; do
+    eval views embed export import encoders import-encoder export-encoder \
+    backup delete completion version help; do
     t 0 help "$command"; has "usage: kindred $command"
     t 0 "$command" --help; has "usage: kindred $command"
 done
@@ -370,6 +372,52 @@ t 1 -c cli-photos train --loss hinge; says /loss
 t 1 -c cli-photos train --head-layers 4; says /head/layers
 t 1 -c cli-photos train --view crop_min=0; says /views/crop_min
 t 2 -c cli-photos train --view crop_min
+
+# ---- encoders -----------------------------------------------------------------
+"$kindred" delete -y -q cli-words >/dev/null 2>&1
+"$kindred" encoders -q --delete cli-tiny >/dev/null 2>&1
+sh "$support/tiny_model.sh" model
+ln -s ../model/vocab.txt model/linked.txt
+t 0 encoders; has static; has 'built in'; hasnt cli-tiny
+t 0 import-encoder model --name cli-tiny
+has 'encoder cli-tiny imported'; has '16 dimensions'; has mit; says 'create NAME --encoder cli-tiny'
+t 0 import-encoder model/ -n cli-tiny; has 'is there already'
+t 0 --json -q import-encoder model --name cli-tiny; has '"fingerprint"'
+t 0 encoders; has cli-tiny; has mit
+t 0 --json encoders; has '"families"'
+t 0 create cli-words --encoder cli-tiny; has made
+t 0 -c cli-words index lines.txt
+t 0 -c cli-words search red fruits; has lines.txt
+t 0 embed --model cli-tiny 'red fruits'; has '"embedding":['
+t 1 encoders --delete cli-tiny; says cli-words
+t 0 export-encoder cli-words exported; says 'generation 1 of cli-words'
+t 0 import-encoder exported --name cli-tiny; has 'is there already'
+t 1 export-encoder cli-words exported; says 'is not empty'
+t 1 export-encoder cli-words missing/exported; says 'No such file'
+mkdir -p emptied
+t 0 export-encoder cli-words emptied --generation 1
+if [ -s emptied/config.json ]; then passed=$((passed + 1)); else fail 'no config.json in an exported folder'; fi
+t 1 export-encoder cli-words other -g 9; says 404
+if [ ! -e other ]; then passed=$((passed + 1)); else fail 'a refused export leaves its folder'; fi
+t 1 export-encoder cli-nobody other; says 404
+t 2 export-encoder cli-words
+t 2 import-encoder model; says '--name'
+t 1 import-encoder nowhere --name cli-x; says 'No such file'
+t 1 import-encoder items.ndjson --name cli-x; says 'is no folder'
+t 1 import-encoder folder --name cli-x; says 'has no config.json'
+mv model/model.safetensors model/pytorch_model.bin
+t 1 import-encoder model --name cli-x; says 'python3 -c'
+mv model/pytorch_model.bin model/model.safetensors
+t 1 import-encoder model --name static; says static
+ln -s nowhere model/dangling
+t 1 import-encoder model --name cli-x; says model/dangling
+rm model/dangling
+printf x >>model/model.safetensors
+t 1 import-encoder model --name cli-x; says model.safetensors; says 422
+t 4 --url http://127.0.0.1:1 import-encoder model --name cli-x; says 'no daemon answers'
+t 0 delete -y cli-words
+t 0 encoders --delete cli-tiny; says 'cli-tiny deleted'
+t 1 encoders --delete cli-tiny; says 404
 
 # ---- delete -------------------------------------------------------------------
 t 0 delete cli-one --item g++ --item pear

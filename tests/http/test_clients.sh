@@ -2,7 +2,8 @@
 # Goal: the small clients (Python, JavaScript) work against a real daemon.
 # Method: the same story with each, in a collection of its own at KINDRED_URL:
 #   make, stream, search, pairs, feedback, a refusal, a round of training with
-#   its events, rollback, export, delete; then pictures. A client whose interpreter is missing
+#   its events, rollback, export, delete; then pictures, then a published
+#   encoder, in and out. A client whose interpreter is missing
 #   is skipped, which is said.
 set -u
 
@@ -29,6 +30,7 @@ check() { # NAME COMMAND...
 cat >"$tmp/story.py" <<'PYTHON'
 import base64
 import random
+import sys
 from kindred import Kindred, Refused
 
 DISC = "iVBORw0KGgoAAAANSUhEUgAAACAAAAAgAQAAAABbAUdZAAAALElEQVR42mNgIALw/wAS8n+ARP1/GPH/fwMD4///B4gmwDqQDACbBzYZHwAACdYn8FbOmacAAAAASUVORK5CYII="
@@ -106,10 +108,28 @@ try:
 except Refused as refused:
     assert refused.status == 415, refused
 photos.delete()
+
+model = kindred.import_encoder("client-python-model", sys.argv[1] + "/model")
+assert model["dims"] == 16, model
+assert model["name"] in [each["name"] for each in kindred.encoders()]
+words = kindred.collection("client-python-words")
+words.create(encoder="client-python-model")
+words.put("a", text="a red fruit")
+words.export_encoder(sys.argv[1] + "/python")
+again = kindred.import_encoder("client-python-model", sys.argv[1] + "/python")
+assert again["fingerprint"] == model["fingerprint"]
+words.delete()
+kindred.delete_encoder("client-python-model")
+try:
+    words.export_encoder(sys.argv[1] + "/none")
+    raise AssertionError("a collection that is gone was exported")
+except Refused as refused:
+    assert refused.status == 404, refused
 PYTHON
 
 cat >"$tmp/story.mjs" <<'SCRIPT'
 import assert from "node:assert";
+import { readFile } from "node:fs/promises";
 const { Kindred, Refused } = await import(process.argv[2]);
 
 const kindred = new Kindred(process.env.KINDRED_URL);
@@ -191,17 +211,34 @@ await assert.rejects(photos.putImage("x", bytes("aGVsbG8=")), (error) => {
   return error instanceof Refused && error.status === 415;
 });
 await photos.delete();
+
+const tar = await readFile(`${process.argv[3]}/model.tar`);
+const model = await kindred.importEncoder("client-js-model", tar);
+assert.equal(model.dims, 16);
+assert((await kindred.encoders()).some((each) => each.name === model.name));
+const words = kindred.collection("client-js-words");
+await words.create({ encoder: model.name });
+await words.put("a", { text: "a red fruit" });
+const folder = await (await words.exportEncoder(1)).arrayBuffer();
+const again = await kindred.importEncoder(model.name, new Uint8Array(folder));
+assert.equal(again.fingerprint, model.fingerprint);
+await words.delete();
+await kindred.deleteEncoder(model.name);
+await assert.rejects(words.exportEncoder(1), (error) => error.status === 404);
 SCRIPT
+
+sh "$(dirname "$0")/../support/tiny_model.sh" "$tmp/model"
+tar -C "$tmp" -cf "$tmp/model.tar" model
 
 if python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; then
     check python env PYTHONPATH="$clients/python" PYTHONDONTWRITEBYTECODE=1 \
-        python3 "$tmp/story.py"
+        python3 "$tmp/story.py" "$tmp"
 else
     skipped=$((skipped + 1))
     echo "SKIPPED python: no python3 from 3.8"
 fi
 if node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null; then
-    check js node "$tmp/story.mjs" "$clients/js/kindred.mjs"
+    check js node "$tmp/story.mjs" "$clients/js/kindred.mjs" "$tmp"
 else
     skipped=$((skipped + 1))
     echo "SKIPPED js: no node from 18"

@@ -4,4 +4,9 @@
 #   error at the first status that it does not expect.
 set -u
 : "${KINDRED_URL:?the daemon to test}"
-exec sh "$(dirname "$0")/../../clients/curl/run.sh" "$KINDRED_URL"
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/kindred-model-XXXXXX")
+trap 'rm -rf "$tmp"' EXIT
+sh "$(dirname "$0")/../support/tiny_model.sh" "$tmp/model"
+KINDRED_MODEL=$tmp/model
+export KINDRED_MODEL
+sh "$(dirname "$0")/../../clients/curl/run.sh" "$KINDRED_URL"

@@ -3,7 +3,7 @@ _kindred() {
     local cur prev word cmd="" opts files=""
     cur=${COMP_WORDS[COMP_CWORD]}
     prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local commands="create index search pairs train rollback promote jobs status eval views embed export import backup delete completion version help"
+    local commands="create index search pairs train rollback promote jobs status eval views embed export import encoders import-encoder export-encoder backup delete completion version help"
     local globals=" --url --collection --key-file --json --quiet --help --version"
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case " $commands " in
@@ -26,6 +26,9 @@ _kindred() {
     embed) opts="$globals --model --dimensions" ;;
     export) opts="$globals --output --vectors --no-pairs --no-items"; files=1 ;;
     import) opts="$globals --errors --show --no-create"; files=1 ;;
+    encoders) opts="$globals --delete" ;;
+    import-encoder) opts="$globals --name"; files=1 ;;
+    export-encoder) opts="$globals --generation"; files=1 ;;
     backup) opts="$globals --output --list"; files=1 ;;
     delete) opts="$globals --yes --item" ;;
     completion) opts="$globals" ;;

@@ -8,7 +8,7 @@ complete -c kindred -l quiet -s q -d 'no progress and no remarks, only results a
 complete -c kindred -l help -s h -d 'explain the command'
 complete -c kindred -l version -d 'print the version'
 complete -c kindred -n __fish_use_subcommand -a create -d 'make a collection'
-complete -c kindred -n '__fish_seen_subcommand_from create' -l encoder -x -d 'static for texts (default), vision for pictures, external for vectors of your own'
+complete -c kindred -n '__fish_seen_subcommand_from create' -l encoder -x -d 'static for texts (default), vision for pictures, external for vectors of your own, or one that kindred encoders lists'
 complete -c kindred -n '__fish_seen_subcommand_from create' -l dims -s d -x -d 'dimensions of the vectors'
 complete -c kindred -n '__fish_seen_subcommand_from create' -l template -x -d 'what of an item is embedded (default title, newline, text)'
 complete -c kindred -n '__fish_seen_subcommand_from create' -l description -x -d 'for people'
@@ -121,6 +121,14 @@ complete -c kindred -n '__fish_seen_subcommand_from import' -l errors -rF -d 'wr
 complete -c kindred -n '__fish_seen_subcommand_from import' -l show -x -d 'print at most N refused lines (default 20)'
 complete -c kindred -n '__fish_seen_subcommand_from import' -l no-create -d 'refuse when the collection is missing'
 complete -c kindred -n '__fish_seen_subcommand_from import' -F
+complete -c kindred -n __fish_use_subcommand -a encoders -d 'list the encoders that collections can be made with'
+complete -c kindred -n '__fish_seen_subcommand_from encoders' -l delete -x -d 'remove an imported one that no collection needs'
+complete -c kindred -n __fish_use_subcommand -a import-encoder -d 'import a published encoder from its folder'
+complete -c kindred -n '__fish_seen_subcommand_from import-encoder' -l name -s n -x -d 'what collections call it'
+complete -c kindred -n '__fish_seen_subcommand_from import-encoder' -F
+complete -c kindred -n __fish_use_subcommand -a export-encoder -d 'write a collections encoder as a folder, as it was trained'
+complete -c kindred -n '__fish_seen_subcommand_from export-encoder' -l generation -s g -x -d 'default the live one'
+complete -c kindred -n '__fish_seen_subcommand_from export-encoder' -F
 complete -c kindred -n __fish_use_subcommand -a backup -d 'make a consistent copy of everything while serving'
 complete -c kindred -n '__fish_seen_subcommand_from backup' -l output -s o -rF -d 'download the backup here as well'
 complete -c kindred -n '__fish_seen_subcommand_from backup' -l list -s l -d 'list the backups there are'
@@ -132,4 +140,4 @@ complete -c kindred -n __fish_use_subcommand -a completion -d 'print the complet
 complete -c kindred -n __fish_use_subcommand -a version -d 'print the version of this program'
 complete -c kindred -n __fish_use_subcommand -a help -d 'explain the program or one command'
 complete -c kindred -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'
-complete -c kindred -n '__fish_seen_subcommand_from help' -a 'create index search pairs train rollback promote jobs status eval views embed export import backup delete completion version help'
+complete -c kindred -n '__fish_seen_subcommand_from help' -a 'create index search pairs train rollback promote jobs status eval views embed export import encoders import-encoder export-encoder backup delete completion version help'
