@@ -294,6 +294,7 @@ struct create_op {
     struct store_text patched;
     const struct settings_fixed *settings;
     uint8_t fingerprint[SHA256_BYTES];
+    int64_t imported; /* the encoder's row, 0: its settings say all */
     int64_t now_ms;
     int64_t id;
     int64_t generation_id;
@@ -312,8 +313,9 @@ run_create(struct db *db, void *arg)
     }
     struct generation_new first = {.dims = (int)op->settings->dims,
         .temperature = TEMPERATURE_START,
-        .family = store_text_of(op->settings->encoder),
-        .config = store_text_of(op->settings->config_json)};
+        .family = store_text_of(op->settings->family),
+        .config = store_text_of(op->settings->config_json),
+        .encoder = op->imported};
     memcpy(first.fingerprint, op->fingerprint, SHA256_BYTES);
     err = generations_create(db, op->id, &first, op->now_ms, &op->generation_id,
         &op->generation, &op->space);
@@ -357,6 +359,36 @@ run_delete(struct db *db, void *arg)
     return collections_delete(db, *(const int64_t *)arg);
 }
 
+/* The encoder that a new collection starts with (takes `encoder`), and its
+   complete settings. */
+static enum err
+take_encoder(struct engine *engine, struct settings_fixed *fixed,
+    struct encoder *encoder, int64_t imported, struct encoder_ref **ref,
+    struct fault *fault)
+{
+    struct encoder_source source = {.family = fixed->family,
+        .config_json = fixed->config_json,
+        .store = engine->store,
+        .imported = imported};
+    struct fault why = {.err = OK};
+    enum err err =
+        encoder_ref_share(ref, &engine->encoders, &source, encoder, &why);
+    if (err && why.err) {
+        char at[FAULT_POINTER_MAX];
+        json_pointer(at, "/encoder_config",
+            why.pointer[0] == '/' ? why.pointer + 1 : "");
+        return fault_set(
+            fault, err, why.pointer[0] ? at : "", "%s", why.detail);
+    }
+    char *config =
+        err ? NULL : mem_strdup(encoder_config_json(encoder_ref_get(*ref)));
+    if (config) {
+        mem_free(fixed->config_json);
+        fixed->config_json = config;
+    }
+    return err || config ? err : ERR_NOMEM;
+}
+
 static enum err
 create(struct engine *engine, const char *name, const char *body,
     struct fault *fault)
@@ -364,12 +396,18 @@ create(struct engine *engine, const char *name, const char *body,
     struct settings_fixed fixed = {.dims = 0};
     struct encoder *encoder = NULL;
     struct encoder_ref *ref = NULL;
+    int64_t imported = 0;
     struct buf fixed_json, patched_json;
     buf_init(&fixed_json, SETTINGS_BYTES_MAX * 2);
     buf_init(&patched_json, SETTINGS_BYTES_MAX * 2);
-    enum err err = settings_fixed_parse(body, NULL, &fixed, &encoder, fault);
+    enum err err =
+        imported_parse(engine, body, NULL, &fixed, &encoder, &imported, fault);
     if (!err) {
         err = settings_patch(NULL, body, &patched_json, fault);
+    }
+    if (!err && (encoder || imported)) {
+        err = take_encoder(engine, &fixed, encoder, imported, &ref, fault);
+        encoder = NULL;
     }
     if (!err) {
         settings_fixed_write(&fixed, &fixed_json);
@@ -379,17 +417,11 @@ create(struct engine *engine, const char *name, const char *body,
         .fixed = {.s = fixed_json.data, .len = fixed_json.len},
         .patched = {.s = patched_json.data, .len = patched_json.len},
         .settings = &fixed,
+        .imported = imported,
         .now_ms = clock_wall_ms()};
     if (!err) {
-        space_fingerprint(
-            encoder, fixed.dims, fixed.template_text, op.fingerprint);
-    }
-    if (!err && encoder) {
-        err = encoder_ref_share(&ref, &engine->encoders, fixed.encoder,
-            fixed.config_json, encoder, fault);
-        encoder = NULL;
-    }
-    if (!err) {
+        space_fingerprint(encoder_ref_get(ref), fixed.dims, fixed.template_text,
+            op.fingerprint);
         err = store_run(engine->store, run_create, &op);
     }
     if (!err) {
@@ -425,7 +457,7 @@ agree_fixed(struct collection *c, const char *body, struct fault *fault)
         return err;
     }
     static const char *const keys[] = {
-        "encoder", "dims", "template", "encoder_config", "images"};
+        "encoder", "family", "dims", "template", "encoder_config", "images"};
     bool any = false;
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
         any = any || json_find(root, keys[i]);
@@ -436,7 +468,9 @@ agree_fixed(struct collection *c, const char *body, struct fault *fault)
     }
     struct settings_fixed asked = {.dims = 0};
     struct encoder *encoder = NULL;
-    err = settings_fixed_parse(body, &c->fixed, &asked, &encoder, fault);
+    int64_t imported;
+    err = imported_parse(
+        c->engine, body, &c->fixed, &asked, &encoder, &imported, fault);
     if (err) {
         return err;
     }

@@ -4,10 +4,11 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "kern/kern.h"
+#include "engine/batcher.h"
 #include "engine/internal.h"
 
-/* What a model's name stands for: a collection's live generation, or an
-   untrained encoder with its default settings. */
+/* What a model's name stands for: a collection's live generation, an imported
+   encoder, or an untrained one with its default settings. */
 struct model {
     struct collection *c; /* NULL: a bare encoder */
     struct snapshot *live;
@@ -23,42 +24,55 @@ model_release(struct model *m)
     encoder_ref_less(m->bare);
 }
 
+/* Of a collection that was found: its encoder, if that reads text. */
 static enum err
-model_find(struct engine *engine, const char *name, struct model *m,
+take_live(struct model *m, const char *name, struct fault *fault)
+{
+    m->live = collection_live(m->c);
+    m->encoder = encoder_ref_get(m->live->encoder);
+    if (!m->encoder) {
+        model_release(m);
+        return fault_set(fault, ERR_INVALID, "/model",
+            "the collection \"%.64s\" has no encoder of its own", name);
+    }
+    if (encoder_reads(m->encoder) == ENCODER_READS_IMAGE) {
+        model_release(m);
+        return fault_set(fault, ERR_INVALID, "/model",
+            "the encoder of the collection \"%.64s\" reads pictures, not "
+            "text",
+            name);
+    }
+    return OK;
+}
+
+static enum err
+take_imported(struct engine *engine, const char *name, struct model *m,
     struct fault *fault)
 {
-    *m = (struct model){.c = NULL};
-    enum err err = collection_find(engine, name, &m->c, NULL);
+    struct encoder_row row;
+    struct arena arena;
+    arena_init(&arena, SMALL_ARENA_BYTES);
+    enum err err = imported_find(engine, name, &arena, &row);
     if (!err) {
-        m->live = collection_live(m->c);
-        m->encoder = encoder_ref_get(m->live->encoder);
-        if (!m->encoder) {
-            model_release(m);
-            return fault_set(fault, ERR_INVALID, "/model",
-                "the collection \"%.64s\" has no encoder of its own", name);
-        }
-        if (encoder_reads(m->encoder) == ENCODER_READS_IMAGE) {
-            model_release(m);
-            return fault_set(fault, ERR_INVALID, "/model",
-                "the encoder of the collection \"%.64s\" reads pictures, not "
-                "text",
-                name);
-        }
-        return OK;
+        err = imported_share(engine, &row, &m->bare, fault);
+        m->encoder = encoder_ref_get(m->bare);
     }
-    if (settings_family_reads(name) == SETTINGS_READS_IMAGE) {
-        return fault_set(fault, ERR_INVALID, "/model",
-            "the encoder \"%s\" reads pictures, not text", name);
-    }
-    if (strcmp(name, "static") != 0) {
-        return fault_set(fault, ERR_NOT_FOUND, "/model",
+    arena_release(&arena);
+    if (err == ERR_NOT_FOUND) {
+        return fault_set(fault, err, "/model",
             "there is no collection, alias or encoder \"%.64s\"", name);
     }
+    return fault_of(fault, err, "loading the encoder");
+}
+
+static enum err
+take_static(struct engine *engine, struct model *m, struct fault *fault)
+{
     struct buf config;
     buf_init(&config, SETTINGS_BYTES_MAX);
     /* "{}" and the complete settings are one encoder: share by the latter. */
     struct encoder *encoder = NULL;
-    err = OK;
+    enum err err = OK;
     pthread_mutex_lock(&engine->creating);
     if (engine->static_config) {
         buf_add_str(&config, engine->static_config);
@@ -71,12 +85,30 @@ model_find(struct engine *engine, const char *name, struct model *m,
     }
     pthread_mutex_unlock(&engine->creating);
     if (!err) {
+        struct encoder_source source = {
+            .family = "static", .config_json = config.data};
         err = encoder_ref_share(
-            &m->bare, &engine->encoders, "static", config.data, encoder, fault);
+            &m->bare, &engine->encoders, &source, encoder, fault);
     }
     buf_release(&config);
     m->encoder = encoder_ref_get(m->bare);
     return fault_of(fault, err, "loading the encoder");
+}
+
+static enum err
+model_find(struct engine *engine, const char *name, struct model *m,
+    struct fault *fault)
+{
+    *m = (struct model){.c = NULL};
+    if (!collection_find(engine, name, &m->c, NULL)) {
+        return take_live(m, name, fault);
+    }
+    if (settings_family_reads(name) == SETTINGS_READS_IMAGE) {
+        return fault_set(fault, ERR_INVALID, "/model",
+            "the encoder \"%s\" reads pictures, not text", name);
+    }
+    return strcmp(name, "static") == 0 ? take_static(engine, m, fault)
+                                       : take_imported(engine, name, m, fault);
 }
 
 static enum err
@@ -123,8 +155,8 @@ encode(struct engine *engine, const struct encoder *encoder,
             (struct encoder_input){.text = inputs[i].s, .len = inputs[i].len};
     }
     int64_t start = clock_mono_ns();
-    enum err err = encoder_encode(
-        encoder, in, n, *vectors, *infos, n >= 8 ? engine->encode_pool : NULL);
+    enum err err =
+        batcher_encode(engine->batcher, encoder, in, n, *vectors, *infos);
     engine->totals.texts_encoded += n;
     engine->totals.encode_ns += (uint64_t)(clock_mono_ns() - start);
     return err;

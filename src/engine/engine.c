@@ -9,9 +9,11 @@
 #include "base/log.h"
 #include "kern/kern.h"
 #include "engine/impressions.h"
+#include "engine/batcher.h"
 #include "engine/internal.h"
 #include "engine/learn.h"
 #include "engine/pictures.h"
+#include "engine/stream.h"
 
 #define IMPRESSIONS_DEFAULT 10000
 #define WRITER_CACHE_KIB 12288 /* it stays resident */
@@ -36,6 +38,10 @@ start(struct engine *engine, const struct engine_config *config,
         err = picture_gate_new(&engine->gate, config->picture_waits_max);
     }
     if (!err) {
+        err = batcher_new(
+            &engine->batcher, engine->n_threads, engine->encode_pool);
+    }
+    if (!err) {
         err = pool_new(&engine->scan_pool, engine->n_threads, false);
     }
     if (!err) {
@@ -47,6 +53,10 @@ start(struct engine *engine, const struct engine_config *config,
     if (!err) {
         struct store_options options = {.writer_cache_kib = WRITER_CACHE_KIB};
         err = store_open(&engine->store, config->data_dir, &options, fault);
+    }
+    if (!err) {
+        stream_sweep(engine->data_dir);
+        err = imported_start(engine);
     }
     if (!err) {
         err = load_collections(engine, fault);
@@ -79,6 +89,8 @@ engine_open(struct engine **out, const struct engine_config *config,
     kern_init(); /* before any thread of ours starts */
     pthread_rwlock_init(&engine->registry, NULL);
     pthread_mutex_init(&engine->creating, NULL);
+    pthread_mutex_init(&engine->importing, NULL);
+    pthread_mutex_init(&engine->asking, NULL);
     encoder_registry_init(&engine->encoders);
     engine->n_threads = config->n_threads ? config->n_threads : processors();
     engine->text_bytes_max =
@@ -129,9 +141,13 @@ engine_close(struct engine *engine)
     pool_free(engine->scan_pool);
     pool_free(engine->tuner_pool);
     picture_gate_free(engine->gate);
+    batcher_free(engine->batcher);
+    encoder_ref_less(engine->asked);
     encoder_registry_release(&engine->encoders);
     pthread_rwlock_destroy(&engine->registry);
     pthread_mutex_destroy(&engine->creating);
+    pthread_mutex_destroy(&engine->importing);
+    pthread_mutex_destroy(&engine->asking);
     mem_free(engine->static_config);
     mem_free(engine->vision_config);
     mem_free(engine->data_dir);
@@ -269,6 +285,16 @@ describe_encoders(
     return config && vision ? OK : ERR_NOMEM;
 }
 
+/* Of an encoder that no other collection shares. */
+static uint64_t
+own_encoder_bytes(const struct snapshot *snapshot)
+{
+    const struct encoder_ref *ref = snapshot->encoder;
+    return ref && !encoder_ref_is_shared(ref)
+               ? encoder_bytes(encoder_ref_get(ref))
+               : 0;
+}
+
 enum err
 engine_info(struct engine *engine, struct arena *arena, struct engine_info *out,
     struct fault *fault)
@@ -295,15 +321,10 @@ engine_info(struct engine *engine, struct arena *arena, struct engine_info *out,
         info.roster_bytes +=
             roster_bytes(c->roster) + columns_bytes(c->columns);
         info.vector_bytes += ann_bytes(live->index->ann);
-        if (!encoder_ref_is_shared(live->encoder) && live->encoder) {
-            info.encoder_bytes += encoder_bytes(encoder_ref_get(live->encoder));
-        }
+        info.encoder_bytes += own_encoder_bytes(live);
         if (shadow) {
             info.vector_bytes += ann_bytes(shadow->index->ann);
-            info.encoder_bytes +=
-                shadow->encoder
-                    ? encoder_bytes(encoder_ref_get(shadow->encoder))
-                    : 0;
+            info.encoder_bytes += own_encoder_bytes(shadow);
         }
         snapshot_unref(live);
         snapshot_unref(shadow);

@@ -180,7 +180,7 @@ struct engine_collection_info {
     const char *name;
     /* complete settings: {"encoder", "dims", "template", "encoder_config",
        "images", "description", "train": {...}}; no "template" when the encoder
-       reads pictures */
+       reads pictures; "family" after an imported encoder's name */
     const char *settings_json;
     int64_t created_ms;
     int64_t n_items;
@@ -213,8 +213,11 @@ struct engine_collection_info {
  * engine_collection_put - make a collection, or confirm it.
  *
  *   settings_json  object; {} for all defaults. Fixed for ever: "encoder"
- *                  ("static", "vision", "external"), "dims", "template"
- *                  (refused for "vision"), "encoder_config", "images" ("keep";
+ *                  ("static", "vision", "external", or an imported one's
+ *                  name), "family" (as the encoder has it), "dims", "template"
+ *                  (refused for "vision"), "encoder_config" (of an imported
+ *                  one only what differs: "compute", "max_tokens",
+ *                  "query_prefix", "item_prefix"), "images" ("keep";
  *                  or "vector" for "vision": the bytes of pictures are not
  *                  kept, so it can be neither trained nor re-embedded);
  *                  patchable: "description", "train"
@@ -521,7 +524,8 @@ struct engine_embeddings {
     size_t n;
     uint64_t n_tokens; /* summed */
 };
-/* model: a collection, an alias, or an encoder's name ("static"). dims 0 for
+/* model: a collection, an alias, or an encoder's name ("static", or an imported
+   one's; inputs are encoded as items are), looked for in this order. dims 0 for
    all; fewer cuts and normalises again. ERR_INVALID "/dimensions",
    "/input/3" (empty), "/model" (it reads pictures, as for the two calls after
    this), ERR_NOT_FOUND "/model". */
@@ -743,7 +747,8 @@ struct engine_encoder {
     uint64_t weights_bytes;
     char fingerprint[SHA256_HEX]; /* of the encoder */
     const char *config_json;
-    const char *card_json; /* what its publisher says: source, license, ... */
+    const char *card_json; /* what its publisher says: source, license, ...;
+                              {} when nothing is known */
     int64_t created_ms;
     size_t n_collections; /* that have a kept generation of it */
 };
@@ -754,7 +759,8 @@ struct engine_encoder {
  *   dir   the folder; it may go afterwards
  *
  * The same encoder under the same name is confirmed (created false), another is
- * ERR_CONFLICT. Else errors as of published_import.
+ * ERR_CONFLICT; ERR_INVALID for the name, ERR_UNSUPPORTED for dimensions that
+ * no collection has. Else errors as of published_import.
  */
 enum err engine_encoder_import(struct engine *engine, const char *name,
     const char *dir, bool *created, struct arena *arena,
@@ -764,7 +770,8 @@ enum err engine_encoders_list(struct engine *engine, struct arena *arena,
 enum err engine_encoder_get(struct engine *engine, const char *name,
     struct arena *arena, struct engine_encoder *out,
     struct fault *fault) NODISCARD;
-/* ERR_CONFLICT while a kept generation refers to it, with the collection. */
+/* ERR_CONFLICT while a kept generation refers to it, with the collection.
+   Others that did have only their reports from then on. */
 enum err engine_encoder_delete(
     struct engine *engine, const char *name, struct fault *fault) NODISCARD;
 

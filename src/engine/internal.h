@@ -23,6 +23,7 @@
 #include <stdint.h>
 #include "base/pool.h"
 #include "store/collections.h"
+#include "store/encoders.h"
 #include "store/generations.h"
 #include "store/images.h"
 #include "store/items.h"
@@ -37,6 +38,7 @@
 #include "engine/settings.h"
 #include "engine/snapshot.h"
 
+struct batcher;
 struct impressions;
 struct keeper;
 struct picture_gate;
@@ -97,6 +99,7 @@ struct engine {
     struct pool *scan_pool;    /* single scans of large indexes */
     struct pool *tuner_pool;   /* idle priority: training, re-embedding */
     struct picture_gate *gate; /* large pictures take turns */
+    struct batcher *batcher;   /* texts of queries */
     struct encoder_registry encoders;
 
     pthread_rwlock_t registry;       /* over the following */
@@ -106,6 +109,11 @@ struct engine {
     struct alias_entry *aliases;
     size_t n_aliases;
     size_t cap_aliases;
+
+    pthread_mutex_t importing; /* one encoder at a time */
+    pthread_mutex_t asking;    /* over asked */
+    struct encoder_ref *asked; /* the imported encoder that was last used by its
+                                  name, so that the next use need not load it */
 
     pthread_mutex_t creating; /* one collection or alias at a time */
     char *static_config;      /* complete settings of the default encoder,
@@ -166,6 +174,11 @@ enum err load_snapshot(struct collection *c, int64_t generation,
     struct snapshot *same, struct snapshot **out,
     struct fault *fault) NODISCARD;
 
+/* lineage.c: the encoder of a generation whose weights are there; NULL when it
+   is external. */
+enum err load_encoder(struct engine *engine, const struct generation_row *row,
+    struct encoder_ref **out, struct fault *fault) NODISCARD;
+
 /* Item numbers with their ordinals, by number. */
 struct item_map {
     int64_t *items;
@@ -175,6 +188,22 @@ struct item_map {
 enum err item_map_new(struct item_map *out, struct roster *roster) NODISCARD;
 void item_map_release(struct item_map *map);
 uint32_t item_map_find(const struct item_map *map, int64_t item);
+
+/* ---- imported encoders (encoders.c) -------------------------------------- */
+
+/* By name, in the arena. ERR_NOT_FOUND without a fault. */
+enum err imported_find(struct engine *engine, const char *name,
+    struct arena *arena, struct encoder_row *out) NODISCARD;
+/* As settings_fixed_parse, with the imported encoders of the file; imported
+   gives the encoder's row, 0: it is none of them. */
+enum err imported_parse(struct engine *engine, const char *body,
+    const struct settings_fixed *base, struct settings_fixed *out,
+    struct encoder **encoder, int64_t *imported, struct fault *fault) NODISCARD;
+/* The encoder with its own settings, kept loaded for the next use. */
+enum err imported_share(struct engine *engine, const struct encoder_row *row,
+    struct encoder_ref **out, struct fault *fault) NODISCARD;
+/* At start: what a crash left half-imported goes. */
+enum err imported_start(struct engine *engine) NODISCARD;
 
 /* ---- names and texts (check.c) ------------------------------------------- */
 

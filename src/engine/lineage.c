@@ -18,34 +18,29 @@
 
 /* ---- loading ------------------------------------------------------------- */
 
-static enum err
-read_weights(void *arg, void *out, size_t n)
-{
-    return weights_next(arg, out, n);
-}
-
-static enum err
-load_encoder(struct collection *c, const struct generation_row *row,
+enum err
+load_encoder(struct engine *engine, const struct generation_row *row,
     struct encoder_ref **out, struct fault *fault)
 {
-    struct engine *engine = c->engine;
-    char family[64];
-    snprintf(family, sizeof(family), "%s", row->family.s ? row->family.s : "");
+    const char *family = row->family.s;
     *out = NULL;
     if (strcmp(family, SETTINGS_EXTERNAL) == 0) {
         return OK;
     }
     if (row->weights == WEIGHTS_NONE) {
-        return encoder_ref_share(
-            out, &engine->encoders, family, row->config.s, NULL, fault);
+        struct encoder_source source = {.family = family,
+            .config_json = row->config.s,
+            .store = engine->store,
+            .imported = row->encoder};
+        return encoder_ref_share(out, &engine->encoders, &source, NULL, fault);
     }
     struct weights_reader *reader = NULL;
     struct encoder *encoder = NULL;
     uint64_t n;
     enum err err = weights_open(&reader, engine->store, row->id, &n);
     if (!err) { /* the space's fingerprint checks the bytes */
-        err = encoder_load(
-            &encoder, family, row->config.s, read_weights, reader, n, fault);
+        err = encoder_read_weights(
+            &encoder, family, row->config.s, reader, n, fault);
     }
     weights_close(reader);
     if (!err) {
@@ -69,7 +64,7 @@ load_from_row(struct collection *c, const struct generation_row *row,
             "generation %lld of \"%s\" does not fit its collection",
             (long long)row->generation, c->name);
     }
-    enum err err = load_encoder(c, row, &encoder, fault);
+    enum err err = load_encoder(c->engine, row, &encoder, fault);
     if (err) {
         return err;
     }
@@ -730,7 +725,7 @@ view(const struct generation_row *row, struct arena *arena,
         .parent = row->parent,
         .job_id = row->job,
         .temperature = row->temperature,
-        .trained = row->weights != WEIGHTS_NONE,
+        .trained = row->weights != WEIGHTS_NONE || row->encoder != 0,
         .created_ms = row->created_ms,
         .promoted_ms = row->published_ms,
         .weights_bytes = (uint64_t)row->weights_bytes};

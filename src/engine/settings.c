@@ -10,55 +10,97 @@
 #define DESCRIPTION_BYTES_MAX 4096
 #define POLICY_MAX INT64_C(1000000000)
 
-static const char *const all_keys[] = {"encoder", "dims", "template",
+static const char *const all_keys[] = {"encoder", "family", "dims", "template",
     "encoder_config", "images", "description", "train"};
 static const char *const train_keys[] = {"every_pairs", "every_seconds",
     "min_pairs", "min_groups", "budget_seconds", "options"};
 
-/* The families on offer. */
-static const struct {
+/* What a collection may set of an imported encoder's settings. */
+static const char *const own_keys[] = {
+    "compute", "max_tokens", "query_prefix", "item_prefix"};
+
+static const struct family {
     const char *name;
     enum settings_reads reads;
-} families[] = {{"static", SETTINGS_READS_TEXT},
-    {"vision", SETTINGS_READS_IMAGE},
-    {SETTINGS_EXTERNAL, SETTINGS_READS_NOTHING}};
+    bool imported; /* no encoder of it but by import */
+} families[] = {{"static", SETTINGS_READS_TEXT, false},
+    {"vision", SETTINGS_READS_IMAGE, false},
+    {SETTINGS_EXTERNAL, SETTINGS_READS_NOTHING, false},
+    {"transformer", SETTINGS_READS_TEXT, true}};
 
 const char *const settings_reads_names[3] = {"text", "image", "nothing"};
+
+static const struct family *
+find_family(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(families); i++) {
+        if (strcmp(families[i].name, name) == 0) {
+            return &families[i];
+        }
+    }
+    return NULL;
+}
 
 enum settings_reads
 settings_family_reads(const char *family)
 {
-    for (size_t i = 0; i < ARRAY_LEN(families); i++) {
-        if (strcmp(families[i].name, family) == 0) {
-            return families[i].reads;
-        }
-    }
-    return SETTINGS_READS_NOTHING;
+    const struct family *f = find_family(family);
+    return f ? f->reads : SETTINGS_READS_NOTHING;
+}
+
+bool
+settings_is_family(const char *name)
+{
+    return find_family(name) != NULL;
 }
 
 enum settings_reads
 settings_reads(const struct settings_fixed *fixed)
 {
-    return settings_family_reads(fixed->encoder);
+    return settings_family_reads(fixed->family);
 }
 
-static enum err
-check_family(const char *family, struct fault *fault)
+bool
+settings_is_imported(const struct settings_fixed *fixed)
 {
-    for (size_t i = 0; i < ARRAY_LEN(families); i++) {
-        if (strcmp(families[i].name, family) == 0) {
-            return OK;
-        }
+    return strcmp(fixed->encoder, fixed->family) != 0;
+}
+
+/* The family of the encoder of this name, and what is known of it when it is
+   imported. */
+static enum err
+find_encoder(const char *name, const struct settings_fixed *base,
+    const struct settings_finder *finder, const char **family,
+    struct settings_imported *imported, struct fault *fault)
+{
+    const struct family *own = find_family(name);
+    if (own && own->imported) {
+        return fault_set(fault, ERR_INVALID, "/encoder",
+            "a %s is imported first, under a name of its own; that name is the "
+            "\"encoder\" of a collection",
+            name);
     }
-    return fault_set(fault, ERR_INVALID, "/encoder",
-        "\"%.60s\" is none of \"static\", \"vision\", \"%s\"", family,
-        SETTINGS_EXTERNAL);
+    if (own) {
+        *family = own->name;
+        return OK;
+    }
+    enum err err = OK;
+    if (base) { /* known even after the encoder was deleted */
+        *imported = (struct settings_imported){.family = base->family,
+            .config_json = base->config_json,
+            .dims = base->dims};
+    } else {
+        err = finder->find(finder->arg, name, imported, fault);
+    }
+    *family = imported->family;
+    return err;
 }
 
 void
 settings_fixed_release(struct settings_fixed *fixed)
 {
     mem_free(fixed->encoder);
+    mem_free(fixed->family);
     mem_free(fixed->template_text);
     mem_free(fixed->config_json);
     *fixed = (struct settings_fixed){.dims = 0};
@@ -190,6 +232,97 @@ complete_own(struct settings_fixed *out, const struct json *given,
     return err;
 }
 
+/* May a collection give this member of an imported encoder's settings? */
+static enum err
+check_own(const char *key, const struct json *given, const struct json *theirs,
+    bool first, struct fault *fault)
+{
+    char at[FAULT_POINTER_MAX];
+    json_pointer(at, "/encoder_config", key);
+    if (!theirs) {
+        return fault_set(fault, ERR_INVALID, at, "no such setting");
+    }
+    for (size_t i = 0; i < ARRAY_LEN(own_keys); i++) {
+        if (strcmp(key, own_keys[i]) != 0) {
+            continue;
+        }
+        if (first && json_kind(given) == JSON_KIND_INT &&
+            json_kind(theirs) == JSON_KIND_INT &&
+            json_i64(given) > json_i64(theirs)) {
+            return fault_set(fault, ERR_INVALID, at,
+                "the encoder takes at most %lld", (long long)json_i64(theirs));
+        }
+        return OK;
+    }
+    struct buf a, b;
+    buf_init(&a, SETTINGS_BYTES_MAX);
+    buf_init(&b, SETTINGS_BYTES_MAX);
+    json_dump(given, &a);
+    json_dump(theirs, &b);
+    bool same = a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
+    buf_release(&a);
+    buf_release(&b);
+    return same ? OK
+                : fault_set(fault, ERR_INVALID, at,
+                      "the imported encoder has another value; a collection "
+                      "sets \"compute\", \"max_tokens\", \"query_prefix\" "
+                      "and \"item_prefix\"");
+}
+
+/* An imported encoder's settings with what is given in their place, in their
+   order. */
+static enum err
+merge_imported(const struct json *given, const char *config, bool first,
+    struct buf *out, struct fault *fault)
+{
+    struct json *theirs = NULL;
+    enum err err =
+        json_parse(config, strlen(config), SETTINGS_BYTES_MAX, &theirs, NULL);
+    for (void *it = given && !err ? json_first(given) : NULL; it && !err;
+         it = json_next(given, it)) {
+        const char *key = json_it_key(it);
+        err = check_own(
+            key, json_it_value(it), json_find(theirs, key), first, fault);
+    }
+    char before = '{';
+    for (void *it = err ? NULL : json_first(theirs); it;
+         it = json_next(theirs, it)) {
+        const char *key = json_it_key(it);
+        const struct json *own = given ? json_find(given, key) : NULL;
+        buf_add_char(out, before);
+        buf_json_cstr(out, key);
+        buf_add_char(out, ':');
+        json_dump(own ? own : json_it_value(it), out);
+        before = ',';
+    }
+    buf_add_char(out, '}');
+    json_free(theirs);
+    return err ? err : buf_status(out);
+}
+
+static enum err
+complete_imported(struct settings_fixed *out, const struct json *given,
+    const struct settings_imported *imported, bool first, int64_t dims,
+    struct fault *fault)
+{
+    if (dims && (size_t)dims != imported->dims) {
+        return fault_set(fault, ERR_INVALID, "/dims",
+            "the encoder \"%.60s\" has %zu dimensions, not %lld", out->encoder,
+            imported->dims, (long long)dims);
+    }
+    struct buf config;
+    buf_init(&config, SETTINGS_BYTES_MAX);
+    enum err err =
+        merge_imported(given, imported->config_json, first, &config, fault);
+    if (!err) {
+        out->dims = imported->dims;
+        out->config_json = mem_strndup(config.data, config.len);
+        err = out->config_json ? OK : ERR_NOMEM;
+    }
+    buf_release(&config);
+    return err;
+}
+
 static enum err
 complete_external(struct settings_fixed *out, const struct json *given,
     const struct settings_fixed *base, int64_t dims, struct fault *fault)
@@ -206,10 +339,10 @@ complete_external(struct settings_fixed *out, const struct json *given,
 
 /* "images" and "template" against what the encoder reads. */
 static enum err
-read_images(const struct json *root, const char *family,
+read_images(const struct json *root, const char *name,
     struct settings_fixed *out, struct fault *fault)
 {
-    bool pictures = settings_family_reads(family) == SETTINGS_READS_IMAGE;
+    bool pictures = settings_reads(out) == SETTINGS_READS_IMAGE;
     const char *images = out->vector_only ? "vector" : "keep";
     enum err err =
         json_get_str(root, "", "images", JSON_OPTIONAL, &images, NULL, fault);
@@ -220,7 +353,7 @@ read_images(const struct json *root, const char *family,
         return fault_set(fault, ERR_INVALID, "/template",
             "the encoder \"%s\" reads pictures: there is no text to make by a "
             "template",
-            family);
+            name);
     }
     out->vector_only = strcmp(images, "vector") == 0;
     if (!out->vector_only && strcmp(images, "keep") != 0) {
@@ -231,14 +364,29 @@ read_images(const struct json *root, const char *family,
         return fault_set(fault, ERR_INVALID, "/images",
             "the encoder \"%s\" makes no vector of a picture: its bytes are "
             "kept",
-            family);
+            name);
     }
     return OK;
 }
 
+/* "family" may be said, as it stands in complete settings. */
+static enum err
+check_family(const struct json *root, const char *family, struct fault *fault)
+{
+    const char *said = family;
+    enum err err =
+        json_get_str(root, "", "family", JSON_OPTIONAL, &said, NULL, fault);
+    if (!err && strcmp(said, family) != 0) {
+        err = fault_set(fault, ERR_INVALID, "/family",
+            "the encoder is of the family \"%s\"", family);
+    }
+    return err;
+}
+
 enum err
 settings_fixed_parse(const char *text, const struct settings_fixed *base,
-    struct settings_fixed *out, struct encoder **encoder, struct fault *fault)
+    const struct settings_finder *finder, struct settings_fixed *out,
+    struct encoder **encoder, struct fault *fault)
 {
     struct json *root = NULL;
     enum err err = parse_object(text, strlen(text), &root, fault);
@@ -247,13 +395,13 @@ settings_fixed_parse(const char *text, const struct settings_fixed *base,
     }
     struct settings_fixed made = {.dims = 0};
     struct encoder *enc = NULL;
-    const char *family = base ? base->encoder : "static";
+    struct settings_imported imported = {.dims = 0};
+    const char *name = base ? base->encoder : "static", *family = NULL;
     const char *template_text =
         base ? base->template_text : DOCUMENT_TEMPLATE_DEFAULT;
     int64_t dims = 0;
     const struct json *config = NULL;
-    err =
-        json_get_str(root, "", "encoder", JSON_OPTIONAL, &family, NULL, fault);
+    err = json_get_str(root, "", "encoder", JSON_OPTIONAL, &name, NULL, fault);
     if (!err) {
         err = json_get_i64(root, "", "dims", JSON_OPTIONAL, ENCODER_DIMS_MIN,
             ENCODER_DIMS_MAX, &dims, fault);
@@ -273,22 +421,29 @@ settings_fixed_parse(const char *text, const struct settings_fixed *base,
             document_template_free(check);
         }
     }
-    if (!err) {
-        err = check_family(family, fault);
+    if (base && strcmp(name, base->encoder) != 0) {
+        base = NULL; /* another encoder's settings say nothing */
     }
-    if (base && strcmp(family, base->encoder) != 0) {
-        base = NULL; /* another family's settings say nothing */
+    if (!err) {
+        err = find_encoder(name, base, finder, &family, &imported, fault);
+    }
+    if (!err) {
+        err = check_family(root, family, fault);
     }
     made.vector_only = base && base->vector_only;
     if (!err) {
-        err = read_images(root, family, &made, fault);
+        made.encoder = mem_strdup(name);
+        made.family = mem_strdup(family);
+        made.template_text = mem_strdup(template_text);
+        err =
+            made.encoder && made.family && made.template_text ? OK : ERR_NOMEM;
     }
     if (!err) {
-        made.encoder = mem_strdup(family);
-        made.template_text = mem_strdup(template_text);
-        err = made.encoder && made.template_text ? OK : ERR_NOMEM;
+        err = read_images(root, name, &made, fault);
     }
-    if (!err && strcmp(family, SETTINGS_EXTERNAL) == 0) {
+    if (!err && imported.family) {
+        err = complete_imported(&made, config, &imported, !base, dims, fault);
+    } else if (!err && strcmp(family, SETTINGS_EXTERNAL) == 0) {
         err = complete_external(&made, config, base, dims, fault);
     } else if (!err) {
         err = complete_own(&made, config, base, dims, &enc, fault);
@@ -308,6 +463,10 @@ settings_fixed_write(const struct settings_fixed *fixed, struct buf *out)
 {
     buf_add_str(out, "{\"encoder\":");
     buf_json_cstr(out, fixed->encoder);
+    if (settings_is_imported(fixed)) {
+        buf_add_str(out, ",\"family\":");
+        buf_json_cstr(out, fixed->family);
+    }
     buf_printf(out, ",\"dims\":%zu", fixed->dims);
     if (settings_reads(fixed) != SETTINGS_READS_IMAGE) {
         buf_add_str(out, ",\"template\":");
@@ -327,14 +486,16 @@ settings_fixed_read(const char *text, size_t len, struct settings_fixed *out)
     if (err) {
         return ERR_CORRUPT;
     }
-    const char *family, *template_text = DOCUMENT_TEMPLATE_DEFAULT;
+    const char *name, *family = NULL;
+    const char *template_text = DOCUMENT_TEMPLATE_DEFAULT;
     const char *images = "keep"; /* not there before schema version 2 */
     const struct json *config;
     int64_t dims;
     struct settings_fixed made = {.dims = 0};
     struct buf dump;
     buf_init(&dump, SETTINGS_BYTES_MAX);
-    if (json_get_str(root, "", "encoder", JSON_REQUIRED, &family, NULL, NULL) ||
+    if (json_get_str(root, "", "encoder", JSON_REQUIRED, &name, NULL, NULL) ||
+        json_get_str(root, "", "family", JSON_OPTIONAL, &family, NULL, NULL) ||
         json_get_str(
             root, "", "template", JSON_OPTIONAL, &template_text, NULL, NULL) ||
         json_get_str(root, "", "images", JSON_OPTIONAL, &images, NULL, NULL) ||
@@ -345,12 +506,14 @@ settings_fixed_read(const char *text, size_t len, struct settings_fixed *out)
         err = ERR_CORRUPT;
     } else {
         json_dump(config, &dump);
-        made.encoder = mem_strdup(family);
+        made.encoder = mem_strdup(name);
+        made.family = mem_strdup(family ? family : name);
         made.template_text = mem_strdup(template_text);
         made.config_json = mem_strdup(dump.data ? dump.data : "{}");
         made.dims = (size_t)dims;
         made.vector_only = strcmp(images, "vector") == 0;
-        if (!made.encoder || !made.template_text || !made.config_json) {
+        if (!made.encoder || !made.family || !made.template_text ||
+            !made.config_json) {
             settings_fixed_release(&made);
             err = ERR_NOMEM;
         }
@@ -388,7 +551,8 @@ bool
 settings_fixed_equal(
     const struct settings_fixed *a, const struct settings_fixed *b)
 {
-    return strcmp(a->encoder, b->encoder) == 0 && a->dims == b->dims &&
+    return strcmp(a->encoder, b->encoder) == 0 &&
+           strcmp(a->family, b->family) == 0 && a->dims == b->dims &&
            strcmp(a->template_text, b->template_text) == 0 &&
            a->vector_only == b->vector_only &&
            same_json(a->config_json, b->config_json);

@@ -2,9 +2,11 @@
  * settings.h - a collection's settings: what is fixed at its creation and what
  * may be patched.
  *
- *   fixed    {"encoder": "static", "dims": 512, "template": "...",
+ *   fixed    {"encoder": "static",       or an imported one's name, then
+ *             "family": "transformer",    its family
+ *             "dims": 512, "template": "...",
  *             "encoder_config": {...},    complete
-             "images": "keep"}           or "vector"
+ *             "images": "keep"}           or "vector"
  *   patched  {"description": "...", "train": {"every_pairs": 0,
  *             "every_seconds": 0, "min_pairs": 200, "min_groups": 50,
  *             "budget_seconds": 0, "options": {...}}}
@@ -45,7 +47,8 @@ struct train_policy {
 };
 
 struct settings_fixed {
-    char *encoder; /* family, or SETTINGS_EXTERNAL */
+    char *encoder; /* family, SETTINGS_EXTERNAL, or an imported one's name */
+    char *family;  /* of the encoder; its name where it is not imported */
     size_t dims;
     char *template_text;
     char *config_json; /* of the encoder; "{}" when external */
@@ -53,21 +56,45 @@ struct settings_fixed {
 };
 void settings_fixed_release(struct settings_fixed *fixed);
 
-/* Of an encoder's name; SETTINGS_READS_NOTHING for an unknown one. */
+/* SETTINGS_READS_NOTHING for an unknown family. */
 enum settings_reads settings_family_reads(const char *family);
+/* Is it a family, whose name no imported encoder may have? */
+bool settings_is_family(const char *name);
 enum settings_reads settings_reads(const struct settings_fixed *fixed);
+
+/* What settings need to know of an imported encoder; borrowed. */
+struct settings_imported {
+    const char *family;
+    const char *config_json; /* complete */
+    size_t dims;
+};
+/* How one is found by its name; a fault at "/encoder" when there is none. What
+   it gives lives until the finder's owner says otherwise. */
+struct settings_finder {
+    enum err (*find)(void *arg, const char *name, struct settings_imported *out,
+        struct fault *fault);
+    void *arg;
+};
 
 /*
  * settings_fixed_parse - check the fixed part of a PUT body and complete it.
  *
  *   text     JSON object; members of the patchable part are skipped
- *   encoder  gives the untrained encoder that the settings describe, NULL when
- *            external; encoder_free
  *   base     NULL, or settings whose values stand for what text leaves out
+ *   finder   of imported encoders
+ *   encoder  gives the untrained encoder that the settings describe, NULL when
+ *            external or imported; encoder_free
+ *
+ * Of an imported encoder's settings only those of use may differ: compute,
+ * max_tokens, the prefixes. They are merged here, and proved by whoever loads
+ * the encoder with them.
  */
 enum err settings_fixed_parse(const char *text,
-    const struct settings_fixed *base, struct settings_fixed *out,
-    struct encoder **encoder, struct fault *fault) NODISCARD;
+    const struct settings_fixed *base, const struct settings_finder *finder,
+    struct settings_fixed *out, struct encoder **encoder,
+    struct fault *fault) NODISCARD;
+/* Is the encoder imported? */
+bool settings_is_imported(const struct settings_fixed *fixed);
 
 /* As stored; the reverse, for text that was stored. */
 void settings_fixed_write(const struct settings_fixed *fixed, struct buf *out);

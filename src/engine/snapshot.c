@@ -4,6 +4,8 @@
 #include <string.h>
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/json.h"
+#include "engine/settings.h"
 
 struct encoder_ref {
     struct encoder *encoder;
@@ -51,21 +53,80 @@ find_shared(struct encoder_registry *registry, const uint8_t *key)
     return ref;
 }
 
+static enum err
+read_piece(void *arg, void *out, size_t n)
+{
+    return weights_next(arg, out, n);
+}
+
+enum err
+encoder_read_weights(struct encoder **out, const char *family,
+    const char *config_json, struct weights_reader *reader, uint64_t n,
+    struct fault *fault)
+{
+    return encoder_load(out, family, config_json, read_piece, reader, n, fault);
+}
+
+static enum err
+make_from(struct encoder **out, const struct encoder_source *source,
+    struct fault *fault)
+{
+    struct weights_reader *reader = NULL;
+    uint64_t n;
+    if (!source->imported) {
+        return encoder_new(
+            out, source->family, source->config_json, NULL, fault);
+    }
+    enum err err =
+        encoder_weights_open(&reader, source->store, source->imported, &n);
+    if (!err) {
+        err = encoder_read_weights(
+            out, source->family, source->config_json, reader, n, fault);
+    }
+    weights_close(reader);
+    return err;
+}
+
+/* However a number or a string is written, the same settings are one key. */
+static enum err
+make_key(const struct encoder_source *source, uint8_t key[SHA256_BYTES])
+{
+    const char *config = source->config_json;
+    struct json *tree = NULL;
+    struct sha256 sha;
+    struct buf text;
+    buf_init(&text, SETTINGS_BYTES_MAX);
+    enum err err =
+        json_parse(config, strlen(config), SETTINGS_BYTES_MAX, &tree, NULL);
+    if (!err) {
+        json_dump(tree, &text);
+        err = buf_status(&text);
+    }
+    if (!err) {
+        sha256_start(&sha);
+        sha256_add(&sha, source->family, strlen(source->family) + 1);
+        sha256_add(&sha, &source->imported, sizeof(source->imported));
+        sha256_add(&sha, text.data, text.len);
+        sha256_finish(&sha, key);
+    }
+    json_free(tree);
+    buf_release(&text);
+    return err;
+}
+
 enum err
 encoder_ref_share(struct encoder_ref **out, struct encoder_registry *registry,
-    const char *family, const char *config_json, struct encoder *encoder,
+    const struct encoder_source *source, struct encoder *encoder,
     struct fault *fault)
 {
     uint8_t key[SHA256_BYTES];
-    struct sha256 sha;
-    sha256_start(&sha);
-    sha256_add(&sha, family, strlen(family) + 1);
-    sha256_add(&sha, config_json, strlen(config_json));
-    sha256_finish(&sha, key);
-
+    enum err err = make_key(source, key);
+    if (err) {
+        encoder_free(encoder);
+        return err;
+    }
     /* The lock is held while an encoder is made: two collections that start
        together must not make the same one twice. */
-    enum err err = OK;
     pthread_mutex_lock(&registry->lock);
     struct encoder_ref *ref = find_shared(registry, key);
     if (ref) {
@@ -73,7 +134,7 @@ encoder_ref_share(struct encoder_ref **out, struct encoder_registry *registry,
         encoder_free(encoder);
     } else {
         if (!encoder) {
-            err = encoder_new(&encoder, family, config_json, NULL, fault);
+            err = make_from(&encoder, source, fault);
         }
         if (!err) {
             err = encoder_ref_new(&ref, encoder);

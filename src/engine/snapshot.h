@@ -4,8 +4,8 @@
  *
  * A snapshot joins an encoder, the index of a space and a temperature. It is
  * counted; encoder and index are counted on their own, because collections
- * that are untrained with equal settings share one encoder, and generations of
- * one space share one index. The index itself changes as items are written;
+ * that start with equal settings share one encoder, and generations of one
+ * space share one index. The index itself changes as items are written;
  * everything else is constant.
  */
 #ifndef ENGINE_SNAPSHOT_H
@@ -20,12 +20,14 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "model/encoder.h"
+#include "store/encoders.h"
 
 /* ---- encoders ------------------------------------------------------------ */
 
 struct encoder_ref;
 
-/* The untrained encoders in use, so that equal ones are kept once. */
+/* The encoders in use that several may share, untrained and imported ones, so
+   that equal ones are kept once. */
 struct encoder_registry {
     pthread_mutex_t lock; /* over the list and the counts of its members */
     struct encoder_ref *first;
@@ -37,23 +39,35 @@ void encoder_registry_release(struct encoder_registry *registry);
    encoder is still the caller's. */
 enum err encoder_ref_new(
     struct encoder_ref **out, struct encoder *encoder) NODISCARD;
+/* What a shared encoder comes from. */
+struct encoder_source {
+    const char *family;
+    const char *config_json; /* complete */
+    struct store *store;     /* where an imported one's weights are */
+    int64_t imported;        /* its row; 0: untrained, the settings say all */
+};
 /*
- * encoder_ref_share - the untrained encoder of these settings.
+ * encoder_ref_share - the encoder of this source.
  *
  *   encoder  taken when not NULL (also freed when there is one already), else
- *            made from the settings when there is none
+ *            made from the source when there is none
  */
 enum err encoder_ref_share(struct encoder_ref **out,
-    struct encoder_registry *registry, const char *family,
-    const char *config_json, struct encoder *encoder,
-    struct fault *fault) NODISCARD;
+    struct encoder_registry *registry, const struct encoder_source *source,
+    struct encoder *encoder, struct fault *fault) NODISCARD;
 struct encoder_ref *encoder_ref_more(struct encoder_ref *ref);
 void encoder_ref_less(struct encoder_ref *ref); /* NULL is fine */
 /* NULL gives NULL: an external collection has none. */
 const struct encoder *encoder_ref_get(const struct encoder_ref *ref);
-/* Heap of all untrained ones, each counted once. */
+/* Heap of all shared ones, each counted once. */
 size_t encoder_registry_bytes(struct encoder_registry *registry);
 bool encoder_ref_is_shared(const struct encoder_ref *ref);
+
+/* An encoder from n bytes of weights as the file has them. Does not compare
+   them with their checksum: the space's fingerprint tells. */
+enum err encoder_read_weights(struct encoder **out, const char *family,
+    const char *config_json, struct weights_reader *reader, uint64_t n,
+    struct fault *fault) NODISCARD;
 
 /* ---- indexes ------------------------------------------------------------- */
 

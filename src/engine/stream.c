@@ -1,6 +1,7 @@
-/* Long answers in pieces: the frame, and files (weights, backups). */
+/* Long answers in pieces: the frame, and files (weights, folders, backups). */
 #include "engine/stream.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -10,6 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/alloc.h"
+#include "base/failpoint.h"
+#include "base/tarball.h"
+#include "model/published.h"
 #include "store/weights.h"
 #include "engine/internal.h"
 
@@ -150,12 +154,39 @@ spool_weights(struct engine *engine, const struct generation_row *row, int fd,
     if (row->weights == WEIGHTS_COMPLETE) {
         return weights_read(engine->store, row->id, write_file, &fd);
     }
+    if (row->encoder) {
+        return encoder_weights_read(
+            engine->store, row->encoder, write_file, &fd);
+    }
     struct encoder_ref *ref;
-    enum err err = encoder_ref_share(
-        &ref, &engine->encoders, row->family.s, row->config.s, NULL, fault);
+    enum err err = load_encoder(engine, row, &ref, fault);
     if (!err) {
         err = encoder_save(encoder_ref_get(ref), write_file, &fd);
         encoder_ref_less(ref);
+    }
+    return err;
+}
+
+/* A generation whose encoder is there. */
+static enum err
+find_encoder(struct collection *c, int64_t generation, struct arena *arena,
+    struct generation_row *row, struct fault *fault)
+{
+    struct db *db;
+    enum err err = store_read_begin(c->engine->store, &db);
+    if (!err) {
+        err = generations_get(db, c->id, generation, arena, row);
+        store_read_end(c->engine->store, db);
+        if (err == ERR_NOT_FOUND) {
+            return fault_set(fault, err, "", "there is no generation %lld",
+                (long long)generation);
+        }
+    }
+    if (!err &&
+        (row->weights == WEIGHTS_DROPPED || row->weights == WEIGHTS_PARTIAL ||
+            strcmp(row->family.s, SETTINGS_EXTERNAL) == 0)) {
+        return fault_set(fault, ERR_NOT_FOUND, "",
+            "no weights are kept of generation %lld", (long long)generation);
     }
     return err;
 }
@@ -173,24 +204,9 @@ engine_weights_new(struct engine_stream **out, struct engine *engine,
     }
     struct arena arena;
     struct generation_row row;
-    struct db *db;
     int fd = -1;
     arena_init(&arena, SMALL_ARENA_BYTES);
-    err = store_read_begin(engine->store, &db);
-    if (!err) {
-        err = generations_get(db, c->id, generation, &arena, &row);
-        store_read_end(engine->store, db);
-        if (err == ERR_NOT_FOUND) {
-            err = fault_set(fault, err, "", "there is no generation %lld",
-                (long long)generation);
-        }
-    }
-    if (!err &&
-        (row.weights == WEIGHTS_DROPPED || row.weights == WEIGHTS_PARTIAL ||
-            strcmp(row.family.s, SETTINGS_EXTERNAL) == 0)) {
-        err = fault_set(fault, ERR_NOT_FOUND, "",
-            "no weights are kept of generation %lld", (long long)generation);
-    }
+    err = find_encoder(c, generation, &arena, &row, fault);
     if (!err) {
         err = open_spool(engine, &fd);
     }
@@ -207,6 +223,135 @@ engine_weights_new(struct engine_stream **out, struct engine *engine,
     arena_release(&arena);
     collection_unref(c);
     return fault_of(fault, err, "reading the weights");
+}
+
+/* ---- folders ------------------------------------------------------------- */
+
+/* The encoder of a generation: the live one's is loaded already. */
+static enum err
+take_encoder(struct collection *c, const struct generation_row *row,
+    struct encoder_ref **out, struct fault *fault)
+{
+    struct snapshot *live = collection_live(c);
+    enum err err = OK;
+    if (live->generation == row->generation) {
+        *out = encoder_ref_more(live->encoder);
+    } else {
+        err = load_encoder(c->engine, row, out, fault);
+    }
+    snapshot_unref(live);
+    return err;
+}
+
+/* What is known of the encoder that the lineage began with; NULL: nothing. */
+static enum err
+find_card(struct collection *c, struct arena *arena, const char **card)
+{
+    struct generation_row first;
+    struct encoder_row encoder;
+    struct db *db;
+    *card = NULL;
+    enum err err = store_read_begin(c->engine->store, &db);
+    if (err) {
+        return err;
+    }
+    err = generations_get(db, c->id, 1, arena, &first);
+    if (!err) {
+        err = encoders_get_by_id(db, first.encoder, arena, &encoder);
+    }
+    store_read_end(c->engine->store, db);
+    if (!err) {
+        *card = encoder.facts.card.s;
+    }
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
+/* The folder is made, packed into the spool, and goes again. */
+static enum err
+spool_folder(struct engine *engine, const struct encoder *encoder,
+    const char *name, const char *card, int fd, struct fault *fault)
+{
+    char dir[PATH_MAX];
+    int n = snprintf(dir, sizeof(dir), "%s/folder-XXXXXX", engine->data_dir);
+    if (n < 0 || (size_t)n >= sizeof(dir)) {
+        return ERR_IO;
+    }
+    if (!mkdtemp(dir)) {
+        return errno == ENOSPC ? ERR_FULL : ERR_IO;
+    }
+    enum err err = published_export(encoder, dir, name, card, fault);
+    failpoint("folder_made");
+    if (!err) {
+        err = tarball_pack(dir, write_file, &fd, fault);
+    }
+    tarball_discard(dir);
+    return err;
+}
+
+enum err
+engine_folder_new(struct engine_stream **out, struct engine *engine,
+    const char *collection, int64_t generation, struct fault *fault)
+{
+    struct collection *c;
+    enum err err = collection_find(engine, collection, &c, fault);
+    if (err) {
+        return err;
+    }
+    struct encoder_ref *ref = NULL;
+    struct generation_row row;
+    struct arena arena;
+    const char *card;
+    int fd = -1;
+    arena_init(&arena, SMALL_ARENA_BYTES);
+    err = find_encoder(c, generation, &arena, &row, fault);
+    if (!err) {
+        err = take_encoder(c, &row, &ref, fault);
+    }
+    if (!err) {
+        err = find_card(c, &arena, &card);
+    }
+    if (!err) {
+        err = open_spool(engine, &fd);
+    }
+    if (!err) {
+        err = spool_folder(
+            engine, encoder_ref_get(ref), c->name, card, fd, fault);
+    }
+    if (!err) {
+        err = stream_file(out, fd);
+        fd = -1;
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    encoder_ref_less(ref);
+    arena_release(&arena);
+    collection_unref(c);
+    return fault_of(fault, err, "writing the folder");
+}
+
+void
+stream_sweep(const char *data_dir)
+{
+    DIR *dir = opendir(data_dir);
+    struct dirent *entry;
+    while (dir && (entry = readdir(dir)) != NULL) {
+        char path[PATH_MAX];
+        bool spool = strncmp(entry->d_name, "spool-", 6) == 0;
+        bool folder = strncmp(entry->d_name, "folder-", 7) == 0;
+        int n = snprintf(path, sizeof(path), "%s/%s", data_dir, entry->d_name);
+        if (n < 0 || (size_t)n >= sizeof(path)) {
+            continue;
+        }
+        if (spool) {
+            (void)unlink(path);
+        } else if (folder) {
+            tarball_discard(path);
+        }
+    }
+    if (dir) {
+        (void)closedir(dir);
+    }
 }
 
 /* ---- backups ------------------------------------------------------------- */

@@ -28,4 +28,7 @@ struct engine_stream {
 enum err stream_new(struct engine_stream **out, stream_next_fn *next,
     stream_free_fn *free_fn, void *state, int64_t bytes) NODISCARD;
 
+/* At start: remove the files and folders that a crash left half-streamed. */
+void stream_sweep(const char *data_dir);
+
 #endif

@@ -11,7 +11,9 @@
     "g.id, g.generation, g.collection, g.parent, g.space, g.dims,"             \
     " g.fingerprint, g.state, g.pinned, g.temperature, g.family, g.config,"    \
     " g.report, g.seed, g.job, g.pairs_upto, g.judge_uses, g.created_ms,"      \
-    " g.published_ms, g.weights, g.weights_bytes, g.weights_sha256,"           \
+    " g.published_ms, g.weights, ifnull((SELECT e.weights_bytes"               \
+    " FROM encoders e WHERE e.id = g.encoder AND g.weights = 0),"              \
+    " g.weights_bytes), g.weights_sha256,"                                     \
     " s.space IS NOT NULL, g.encoder"
 #define JOINED                                                                 \
     " FROM generations g LEFT JOIN spaces s"                                   \

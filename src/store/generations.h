@@ -74,7 +74,7 @@ struct generation_row {
     int64_t created_ms;
     int64_t published_ms; /* last time it became live, 0 = never */
     enum weights_state weights;
-    int64_t weights_bytes;
+    int64_t weights_bytes; /* of its own, or of the encoder's */
     uint8_t weights_sha256[32];
 };
 

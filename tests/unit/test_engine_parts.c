@@ -165,10 +165,20 @@ templates(void **state)
     }
 }
 
+static enum err
+find_nothing(void *arg, const char *name, struct settings_imported *out,
+    struct fault *fault)
+{
+    (void)arg;
+    (void)out;
+    return fault_set(fault, ERR_INVALID, "/encoder", "no \"%s\"", name);
+}
+
 static void
 settings(void **state)
 {
     (void)state;
+    static const struct settings_finder finder = {.find = find_nothing};
     static const struct {
         const char *body;
         const char *pointer; /* NULL: fine */
@@ -186,8 +196,8 @@ settings(void **state)
         struct settings_fixed fixed = {.dims = 0}, again = {.dims = 0};
         struct encoder *encoder = NULL;
         struct fault fault = {.err = OK};
-        enum err err =
-            settings_fixed_parse(cases[i].body, NULL, &fixed, &encoder, &fault);
+        enum err err = settings_fixed_parse(
+            cases[i].body, NULL, &finder, &fixed, &encoder, &fault);
         if (cases[i].pointer) {
             assert_int_not_equal(err, OK);
             assert_string_equal(fault.pointer, cases[i].pointer);
