@@ -4,7 +4,8 @@
  * Layout, in the byte order and float format of the machine: the magic word;
  * the kernels that made it; the fingerprint of what the encoder was made from;
  * a fingerprint of what the run was asked to do; numbers; the encoder's
- * parameters; optimiser; head; the mechanism's part; SHA-256 of all before. The
+ * parameters; the optimiser, before it the factors that it steps where they
+ * are low-rank ones; head; the mechanism's part; SHA-256 of all before. The
  * order of the batches is not in it: it follows from the seed, and the plan
  * is walked to the step again.
  */
@@ -34,7 +35,8 @@ fingerprint(const struct run *r, uint8_t out[SHA256_BYTES])
         (double)o->feature_dropout, (double)o->char_noise,
         (double)o->group_share, (double)o->momentum, (double)o->queue,
         (double)o->bank_sample, (double)o->head_layers, (double)o->head_dims,
-        (double)r->n_examples, (double)r->n_params,
+        (double)r->n_examples, (double)r->n_params, o->update,
+        (double)o->layers, (double)o->lora.rank, (double)o->lora.alpha,
         r->bank == NULL ? 0 : (double)r->bank->n};
     struct sha256 sum;
     const char *config = encoder_config_json(r->encoder);
@@ -45,6 +47,7 @@ fingerprint(const struct run *r, uint8_t out[SHA256_BYTES])
     sha256_add(&sum, config, strlen(config) + 1);
     sha256_add(&sum, &o->seed, sizeof o->seed);
     sha256_add(&sum, numbers, sizeof numbers);
+    sha256_add(&sum, o->lora.targets, sizeof o->lora.targets);
     if (encoder_reads(r->encoder) == ENCODER_READS_IMAGE)
         sha256_add(&sum, &o->views, sizeof o->views);
     for (size_t i = 0; i < r->n_examples; i++) {
@@ -84,8 +87,11 @@ body(struct run *r, struct state *s, uint64_t *step)
     state_bytes(s, &r->total_ns, sizeof r->total_ns);
     state_bytes(s, &r->view_ns, sizeof r->view_ns);
     state_aside(s, params, r->n_params * sizeof *params);
-    state_bytes(s, optimizer_state(r->optimizer),
-        optimizer_state_floats(r->optimizer) * sizeof(float));
+    if (r->lora != NULL)
+        lora_state(r->lora, s);
+    else
+        state_bytes(s, optimizer_state(r->optimizer),
+            optimizer_state_floats(r->optimizer) * sizeof(float));
     if (r->head != NULL)
         projection_state(r->head, s);
     if (r->mechanism->state != NULL && s->err == OK)

@@ -27,6 +27,7 @@ run_release(struct run *r)
     gradcache_free(r->cache);
     encoder_grads_free(r->grads);
     optimizer_free(r->optimizer);
+    lora_free(r->lora);
     if (r->head != NULL) {
         mem_free(r->z);
         mem_free(r->dz);
@@ -88,8 +89,27 @@ run_piece(const struct encoder *encoder, const struct train_options *options,
     return MIN(piece, rows);
 }
 
+/* What of the encoder learns, and by what. */
 static enum err
-run_init(struct run *r)
+take_update(struct run *r, struct fault *fault)
+{
+    const struct train_options *o = r->options;
+    size_t n_parts = encoder_n_parts(r->encoder);
+    enum err err = train_options_check_parts(o, n_parts, fault);
+
+    if (err != OK)
+        return err;
+    encoder_freeze(r->encoder, o->update == TRAIN_LAST   ? o->layers
+                               : o->update == TRAIN_LORA ? n_parts - 1
+                                                         : n_parts);
+    if (o->update == TRAIN_LORA)
+        return lora_new(
+            &r->lora, r->encoder, &o->lora, &o->optimizer, o->seed, fault);
+    return optimizer_new(&r->optimizer, r->n_params, &o->optimizer);
+}
+
+static enum err
+run_init(struct run *r, struct fault *fault)
 {
     const struct train_options *o = r->options;
     size_t N = 0;
@@ -108,8 +128,10 @@ run_init(struct run *r)
     rng_seed_stream(&r->rng, o->seed, 1);
     r->log_scale = log(1.0 / (double)o->temperature);
 
-    err = batch_plan_new(&r->plan, r->examples, r->n_examples, r->B_max,
-        o->group_share, o->seed);
+    err = take_update(r, fault);
+    if (err == OK)
+        err = batch_plan_new(&r->plan, r->examples, r->n_examples, r->B_max,
+            o->group_share, o->seed);
     if (err == OK)
         err = inputs_new(
             &r->inputs, r->encoder, o, r->B_max, r->max_negatives, r->piece);
@@ -117,8 +139,6 @@ run_init(struct run *r)
         err = gradcache_new(&r->cache, r->encoder, r->piece, rows);
     if (err == OK)
         err = encoder_grads_new(&r->grads, r->encoder);
-    if (err == OK)
-        err = optimizer_new(&r->optimizer, r->n_params, &o->optimizer);
     if (err == OK && o->head_layers > 0)
         err = projection_new(
             &r->head, o->head_layers, r->D, r->P, o->seed, &o->optimizer);
@@ -128,10 +148,11 @@ run_init(struct run *r)
         return err;
     r->mechanism = mechanisms[o->mechanism];
     err = r->mechanism->init(r);
-    r->bytes +=
-        (r->n_params + optimizer_state_floats(r->optimizer)) * sizeof(float) +
-        inputs_bytes(r->inputs) +
-        (r->head == NULL ? 0 : projection_bytes(r->head));
+    r->bytes += r->n_params * sizeof(float) + inputs_bytes(r->inputs) +
+                (r->lora != NULL ? lora_bytes(r->lora)
+                                 : optimizer_state_floats(r->optimizer) *
+                                       sizeof(float)) +
+                (r->head == NULL ? 0 : projection_bytes(r->head));
     return err;
 }
 
@@ -181,6 +202,17 @@ refuse_nan(size_t step, struct fault *fault)
         step);
 }
 
+static void
+step_encoder(struct run *r, float lr)
+{
+    float *params = encoder_params(r->encoder, &r->n_params);
+
+    if (r->lora != NULL)
+        lora_step(r->lora, params, r->grads->d_params, lr, r->pool);
+    else
+        optimizer_step(r->optimizer, params, r->grads, lr, r->pool);
+}
+
 static enum err
 run_step(struct run *r, size_t n_steps, struct fault *fault)
 {
@@ -212,8 +244,7 @@ run_step(struct run *r, size_t n_steps, struct fault *fault)
     if (err != OK)
         return err;
     float lr = schedule_rate(&o->schedule, r->step, n_steps);
-    optimizer_step(r->optimizer, encoder_params(r->encoder, &r->n_params),
-        r->grads, lr, r->pool);
+    step_encoder(r, lr);
     if (r->head != NULL)
         projection_step(r->head, lr, r->pool);
     if (o->learn_temperature)
@@ -359,6 +390,7 @@ run_steps(struct run *r, const struct train_checkpoint *checkpoint,
         .temperature = point.temperature,
         .pairs_per_second = point.pairs_per_second,
         .staleness = point.staleness,
+        .n_factors = r->lora == NULL ? 0 : lora_n_factors(r->lora),
         .n_views = (size_t)r->n_views,
         .view_share = (double)r->view_ns / (double)ns,
         .peak_bytes = r->bytes + gradcache_bytes(r->cache)};
@@ -388,11 +420,12 @@ train_run(struct encoder *encoder, const struct batch_example *examples,
     if (n < 2)
         return fault_set(
             fault, ERR_INVALID, "", "training needs two examples that differ");
-    err = run_init(&r);
+    err = run_init(&r, fault);
     if (err == OK && checkpoint != NULL && checkpoint->load != NULL)
         err = checkpoint_load(&r, checkpoint, fault);
     if (err == OK)
         err = run_steps(&r, checkpoint, progress, arg, result, fault);
     run_release(&r);
+    encoder_freeze(encoder, encoder_n_parts(encoder));
     return err;
 }

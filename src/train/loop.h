@@ -13,6 +13,7 @@
 #include "image/augment.h"
 #include "model/encoder.h"
 #include "train/batch.h"
+#include "train/lora.h"
 #include "train/optimizer.h"
 
 enum train_pretext { TRAIN_PAIRS, TRAIN_INSTANCES };
@@ -37,10 +38,23 @@ enum train_loss {
 };
 extern const char *const train_loss_names[TRAIN_LOSSES];
 
+/* Which parameters learn. */
+enum train_update {
+    TRAIN_FULL,
+    TRAIN_LAST,    /* the last layers (encoder_freeze) */
+    TRAIN_LORA,    /* low-rank differences of some matrices (lora.h) */
+    TRAIN_ADAPTER, /* the encoder's adapter, which all others are without */
+    TRAIN_UPDATES
+};
+extern const char *const train_update_names[TRAIN_UPDATES];
+
 struct train_options {
     enum train_pretext pretext;
     enum train_mechanism mechanism;
     enum train_loss loss;
+    enum train_update update;
+    size_t layers;            /* of TRAIN_LAST, below encoder_n_parts */
+    struct lora_options lora; /* of TRAIN_LORA */
     uint64_t seed;
     size_t batch;       /* examples a step */
     size_t micro_batch; /* inputs encoded at once (GradCache when the batch has
@@ -76,10 +90,19 @@ void train_options_default(struct train_options *options,
    costs more. */
 void train_options_pretrained(struct train_options *options);
 
+/* Then, what suits another update than TRAIN_FULL. */
+void train_options_update(
+    struct train_options *options, enum train_update update);
+
 /* Are they options that train_run can use: ERR_INVALID with a pointer
    ("/queue") and a sentence with the allowed range. */
 enum err train_options_check(
     const struct train_options *options, struct fault *fault) NODISCARD;
+
+/* Do they fit an encoder of so many parts (encoder_n_parts): ERR_INVALID with
+   "/update", or "/layers" and the range. */
+enum err train_options_check_parts(const struct train_options *options,
+    size_t n_parts, struct fault *fault) NODISCARD;
 
 /* Does the queue fit into memory (TRAIN_QUEUE_BYTES_MAX) for an encoder of D
    dims: ERR_INVALID with "/queue" and how many keys do. */
@@ -140,6 +163,7 @@ struct train_result {
     double temperature; /* at the end */
     double pairs_per_second;
     double staleness;
+    size_t n_factors;    /* numbers that TRAIN_LORA trained, else 0 */
     size_t n_views;      /* inputs that were encoded with their gradient */
     double view_share;   /* of the time, spent on making views */
     bool collapsed;      /* it stopped itself, see train_run */

@@ -2,6 +2,8 @@
 
 const char *const train_mechanism_names[TRAIN_MECHANISMS] = {
     "in_batch", "momentum_queue", "memory_bank"};
+const char *const train_update_names[TRAIN_UPDATES] = {
+    "full", "last", "lora", "adapter"};
 const char *const train_loss_names[TRAIN_LOSSES] = {
     "infonce", "symmetric", "four_way", "nt_xent", "dcl", "supcon"};
 
@@ -45,7 +47,11 @@ train_options_default(struct train_options *options, enum train_pretext pretext,
         .seed = 1,
         .schedule = {.kind = SCHEDULE_COSINE, .warmup = 0.1f},
         .queue = 4096,
-        .bank_sample = 4096};
+        .bank_sample = 4096,
+        .layers = 1,
+        .lora = {.rank = 8,
+            .alpha = 16,
+            .targets = {[LORA_QUERY] = true, [LORA_VALUE] = true}}};
 
     optimizer_options_default(&o.optimizer, OPTIMIZER_ADAMW);
     if (reads == ENCODER_READS_IMAGE)
@@ -68,6 +74,40 @@ train_options_pretrained(struct train_options *o)
     o->token_dropout = 0.1f;
     o->feature_dropout = 0;
     o->momentum = 0.99f;
+}
+
+void
+train_options_update(struct train_options *o, enum train_update update)
+{
+    o->update = update;
+    if (update == TRAIN_LORA) /* Hu et al. 2021, table 9 */
+        o->schedule.lr = 5e-4f;
+    if (update != TRAIN_ADAPTER)
+        return;
+    o->batch = 256;
+    o->micro_batch = 0;
+    o->epochs = 20;
+    o->min_steps = 0;
+    o->schedule.lr = 3e-4f;
+    o->temperature = 0.05f;
+}
+
+enum err
+train_options_check_parts(
+    const struct train_options *o, size_t n_parts, struct fault *fault)
+{
+    bool of_layers = o->update == TRAIN_LAST || o->update == TRAIN_LORA;
+
+    if (of_layers && n_parts < 2)
+        return fault_set(fault, ERR_INVALID, "/update",
+            "\"%s\" is for the layers of a published transformer; this "
+            "collection's encoder has none: \"full\" or \"adapter\"",
+            train_update_names[o->update]);
+    if (o->update == TRAIN_LAST && (o->layers < 1 || o->layers >= n_parts))
+        return fault_set(fault, ERR_INVALID, "/layers",
+            "layers must be from 1 to %zu, the layers that the encoder has",
+            n_parts - 1);
+    return OK;
 }
 
 bool

@@ -55,9 +55,10 @@ struct run {
     struct inputs *inputs;
     struct gradcache *cache;
     struct encoder_grads *grads;
-    struct optimizer *optimizer;
-    struct projection *head; /* NULL: none */
-    float *e, *de;           /* [2 B + N, D] embeddings and their gradient */
+    struct optimizer *optimizer; /* of the encoder's parameters, or */
+    struct lora *lora;           /* in their stead; the other is NULL */
+    struct projection *head;     /* NULL: none */
+    float *e, *de;    /* [2 B + N, D] embeddings and their gradient */
     float *z, *dz;    /* [2 B + N, P] what is compared; e, de without a head */
     float *scratch;   /* [piece, D] */
     float *weight;    /* [B] */
