@@ -220,7 +220,7 @@ static enum err
 check_asset(const struct json *header, const char *name, int64_t at,
     uint64_t n_data_bytes, size_t *n_asset, struct fault *fault)
 {
-    const struct json *entry = json_find(header, name);
+    const struct json *entry = json_find(header, name), *shape;
     const char *dtype;
 
     if (entry == NULL || json_kind(entry) != JSON_KIND_OBJECT)
@@ -236,6 +236,12 @@ check_asset(const struct json *header, const char *name, int64_t at,
         return fault_set(fault, ERR_CORRUPT, "",
             "the \"%s\" does not fit the weights", name);
     *n_asset = (size_t)(n_data_bytes - (uint64_t)at);
+    if (json_get_array(entry, "", "shape", JSON_REQUIRED, &shape, NULL) != OK ||
+        json_count(shape) != 1 ||
+        json_kind(json_item(shape, 0)) != JSON_KIND_INT ||
+        json_i64(json_item(shape, 0)) != (int64_t)*n_asset)
+        return fault_set(fault, ERR_CORRUPT, "",
+            "the \"%s\" does not have the shape [%zu]", name, *n_asset);
     return check_offsets(entry, name, at, (int64_t)n_data_bytes, fault);
 }
 
@@ -328,6 +334,10 @@ read_asset(struct encoder *encoder, size_t n_asset, encoder_read_fn *read,
     err = encoder_config_with_asset(encoder->config_json,
         encoder->family->asset, bytes, n_asset, &config, fault);
     buf_release(&config);
+    if (err == ERR_INVALID)
+        err = fault_set(fault, ERR_CORRUPT, "",
+            "the \"%s\" is not the one that the settings name",
+            encoder->family->asset);
     if (err == OK)
         err = encoder->family->take_asset(encoder, fault);
     return err;

@@ -9,6 +9,7 @@
 
 #define BYTES_A_TOKEN 3
 #define ENCODE_TEXTS 1024 /* at once: bounds the memory of their tokens */
+#define TEXT_BYTES_MAX (TOKENIZER_TEXT_BYTES_MAX - TRANSFORMER_PREFIX_MAX)
 
 /* ------------------------------------------------------------- tokens */
 
@@ -53,30 +54,28 @@ reserve_texts(struct transformer_tokens *tokens, size_t n)
     return OK;
 }
 
-/* The text with the prefix of its side before it. */
+/* The first len bytes of the text with the prefix of its side before them. */
 static enum err
 with_prefix(struct transformer_tokens *tokens,
     const struct transformer_encoder *e, const struct encoder_input *input,
-    const char **text, size_t *len)
+    size_t len, const char **text)
 {
     size_t n = e->prefix_len[input->query];
 
-    *text = input->len > 0 ? input->text : "";
-    *len = input->len;
+    *text = len > 0 ? input->text : "";
     if (n == 0)
         return OK;
-    if (n + input->len > tokens->cap_text) {
-        char *grown = mem_realloc(tokens->text, n + input->len, 1);
+    if (n + len > tokens->cap_text) {
+        char *grown = mem_realloc(tokens->text, n + len, 1);
         if (grown == NULL)
             return ERR_NOMEM;
         tokens->text = grown;
-        tokens->cap_text = n + input->len;
+        tokens->cap_text = n + len;
     }
     memcpy(tokens->text, e->prefix[input->query], n);
-    if (input->len > 0)
-        memcpy(tokens->text + n, input->text, input->len);
+    if (len > 0)
+        memcpy(tokens->text + n, input->text, len);
     *text = tokens->text;
-    *len = n + input->len;
     return OK;
 }
 
@@ -99,27 +98,72 @@ drop_tokens(const struct transformer_encoder *e, uint32_t *ids, size_t n,
     return kept;
 }
 
+/* Tokens of a text with its prefix, or of as much of its beginning as the
+   tokenizer takes: len bytes. */
+static enum err
+read_beginning(struct transformer_tokens *tokens,
+    const struct transformer_encoder *e, const struct encoder_input *input,
+    size_t *len, size_t *n, size_t *n_full)
+{
+    const struct transformer_asset *asset = e->base.asset->made;
+    const char *text;
+    enum err err;
+
+    *len = MIN(input->len, TEXT_BYTES_MAX);
+    for (;;) {
+        err = with_prefix(tokens, e, input, *len, &text);
+        if (err == OK)
+            err = tokenizer_encode(asset->tokenizer, text,
+                e->prefix_len[input->query] + *len, e->base.max_tokens,
+                tokens->workspace, tokens->ids + tokens->n_ids, n, n_full);
+        if (err != ERR_TOO_LARGE || *len == 0)
+            return err;
+        *len /= 2; /* normalisation made too much of it */
+    }
+}
+
+/* Is there no token of the text's own? As many as the prefix alone has are no
+   proof: both may have met in a token. */
+static enum err
+is_empty(struct transformer_tokens *tokens, const struct transformer_encoder *e,
+    const struct encoder_input *input, size_t len, size_t n_full, bool *empty)
+{
+    const struct transformer_asset *asset = e->base.asset->made;
+    uint32_t bare[TOKENIZER_SPECIALS_MAX * 2];
+    size_t n, n_own = asset->n_special;
+    enum err err = OK;
+
+    *empty = n_full <= e->n_bare[input->query];
+    if (!*empty || n_full <= asset->n_special)
+        return OK;
+    if (len > 0)
+        err = tokenizer_encode(asset->tokenizer, input->text, len,
+            asset->n_special, tokens->workspace, bare, &n, &n_own);
+    *empty = n_own <= asset->n_special;
+    return err;
+}
+
 static enum err
 read_text(struct transformer_tokens *tokens,
     const struct transformer_encoder *e, const struct encoder_input *input,
     const struct encoder_noise *noise, struct encoder_info *info)
 {
-    const struct transformer_asset *asset = e->base.asset->made;
-    const char *text;
+    bool empty = false;
     size_t len, n, n_full;
     enum err err = reserve_ids(tokens, tokens->n_ids + e->base.max_tokens);
 
     if (err == OK)
-        err = with_prefix(tokens, e, input, &text, &len);
+        err = read_beginning(tokens, e, input, &len, &n, &n_full);
     if (err == OK)
-        err = tokenizer_encode(asset->tokenizer, text, len, e->base.max_tokens,
-            tokens->workspace, tokens->ids + tokens->n_ids, &n, &n_full);
+        err = is_empty(tokens, e, input, len, n_full, &empty);
     if (err != OK)
         return err;
-    bool empty = n_full <= e->n_bare[input->query];
+    if (len < input->len)
+        n_full = MAX(n_full, n + 1);
     if (info != NULL)
-        *info = (struct encoder_info){.n_tokens = (uint32_t)n,
-            .n_tokens_full = (uint32_t)MIN(n_full, (size_t)UINT32_MAX),
+        *info = (struct encoder_info){.n_tokens = empty ? 0 : (uint32_t)n,
+            .n_tokens_full =
+                empty ? 0 : (uint32_t)MIN(n_full, (size_t)UINT32_MAX),
             .empty = empty};
     if (empty)
         return OK;
@@ -340,6 +384,7 @@ transformer_tokenize(const struct encoder *encoder, const char *text,
 struct text_tape {
     struct encoder_tape base;
     struct transformer_tape *net;
+    size_t n_frozen; /* parts, when it was made */
     struct transformer_tokens tokens;
 };
 
@@ -366,8 +411,9 @@ text_tape_new(struct encoder_tape **out, const struct encoder *encoder)
     if (t == NULL)
         return ERR_NOMEM;
     t->base.family = &transformer_encoder_family;
+    t->n_frozen = encoder->n_frozen;
     enum err err = transformer_tape_new(
-        &t->net, &transformer_of(encoder)->net, encoder->n_frozen);
+        &t->net, &transformer_of(encoder)->net, t->n_frozen);
     if (err != OK) {
         text_tape_free(&t->base);
         return err;
@@ -424,12 +470,13 @@ text_backward(const struct encoder *encoder, struct encoder_tape *tape,
     const float *d_out, struct encoder_grads *grads, struct pool *pool)
 {
     const struct transformer_encoder *e = transformer_of(encoder);
-    enum err err = transformer_backward(&e->net, encoder->params,
-        tape_of(tape)->net, d_out, grads->d_params, grads->marks, pool);
+    const struct text_tape *t = tape_of(tape);
+    enum err err = transformer_backward(&e->net, encoder->params, t->net, d_out,
+        grads->d_params, grads->marks, pool);
 
     if (err == OK)
         grads->n_segments = transformer_segments(
-            &e->net, encoder->n_frozen, grads->marks, grads->segments);
+            &e->net, t->n_frozen, grads->marks, grads->segments);
     return err;
 }
 
@@ -524,6 +571,7 @@ text_take_asset(struct encoder *encoder, struct fault *fault)
 {
     struct transformer_encoder *e = (void *)encoder;
     struct transformer_asset *asset = mem_calloc(1, sizeof *asset);
+    struct fault said = {.err = OK};
     enum err err;
 
     if (asset == NULL)
@@ -531,9 +579,12 @@ text_take_asset(struct encoder *encoder, struct fault *fault)
     encoder->asset->made = asset;
     encoder->asset->free_made = asset_free;
     err = tokenizer_from_json(
-        encoder->asset->bytes, encoder->asset->n, &asset->tokenizer, fault);
+        encoder->asset->bytes, encoder->asset->n, &asset->tokenizer, &said);
     if (err != OK)
-        return err;
+        return err == ERR_NOMEM
+                   ? err
+                   : fault_set(fault, err, "", "the tokenizer, at \"%s\": %s",
+                         said.pointer, said.detail);
     asset->n_special = tokenizer_n_special(asset->tokenizer);
     if (tokenizer_n_ids(asset->tokenizer) > e->net.config.vocab)
         return fault_set(fault, ERR_INVALID, "/vocab",

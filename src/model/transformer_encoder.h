@@ -71,13 +71,14 @@ void transformer_tokens_release(struct transformer_tokens *tokens);
 
 /*
  * transformer_tokens_read - tokens for n texts; a text without tokens of its
- * own gives none.
+ * own gives none. Of one that is more than tokenizer_encode takes the beginning
+ * is read, and info says that it was truncated.
  *
  *   noise  NULL: none; tokens other than the special ones are dropped by
  *          token_dropout, but not all of them
  *   info   [n]  overwritten; may be NULL
  *
- * ERR_TOO_LARGE for a text that tokenizer_encode does not take; ERR_NOMEM.
+ * ERR_NOMEM.
  */
 enum err transformer_tokens_read(struct transformer_tokens *tokens,
     const struct transformer_encoder *e, const struct encoder_input *inputs,
