@@ -5,6 +5,9 @@
  * every kind of size, with noise and dropout on, texts and pictures: the same
  * vectors bit by bit, the same gradient to 1e-6 of its size, the generator in
  * the same state. Then whole runs, and the bytes of a run as its batch grows.
+ * Texts for which a tape of their own would be large, being words of many
+ * kilobytes, yet are few tokens: the pieces that follow from their lengths
+ * against the same pieces made by hand, to the byte that the tape holds.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -21,6 +24,7 @@
 #include "base/pool.h"
 #include "kern/kern.h"
 #include "tests/support/train_kit.h"
+#include "tests/support/transformer_kit.h"
 #include "train/gradcache.h"
 
 #define B 20
@@ -282,6 +286,122 @@ test_memory_is_flat(void **state)
     encoder_free(encoder);
 }
 
+/* ------------------------------------------- pieces by the bytes of texts */
+
+#define ROWS 8
+#define HALF_BYTES 49000  /* a tape of 0.58 GiB, by the formula */
+#define THIRD_BYTES 24000 /* of 0.29 GiB */
+/* 38,400 bytes of tape a token */
+#define DEEP                                                                   \
+    "{\"layers\":64,\"hidden\":16,\"heads\":1,\"ffn\":16,\"vocab\":44,"        \
+    "\"max_positions\":16384,\"positions\":\"sinusoidal\"}"
+
+struct cut_case {
+    size_t piece;
+    size_t bytes[ROWS];
+    size_t starts[ROWS + 1]; /* of the pieces, then ROWS */
+};
+
+/* Five words and one of what is left, which no piece covers. */
+static void
+fill_rows(struct batch_example *to, char *texts, const size_t *bytes)
+{
+    for (size_t i = 0; i < ROWS; i++) {
+        char *text = texts + i * (HALF_BYTES + 1);
+        size_t len = transformer_kit_text(text, 256, 5, i);
+        memset(text + len, 'x', HALF_BYTES - len);
+        text[len] = ' ';
+        struct batch_side *side =
+            i < ROWS / 2 ? &to[i].anchor : &to[i - ROWS / 2].positive;
+        side->input = (struct encoder_input){.text = text, .len = bytes[i]};
+        side->key = i;
+    }
+}
+
+static void
+check_case(const struct encoder *encoder, const struct cut_case *c)
+{
+    static const uint32_t index[ROWS / 2] = {0, 1, 2, 3};
+    struct batch_example rows[ROWS / 2] = {{.weight = 1}};
+    size_t D = encoder_dims(encoder), n_params, n = ROWS * D;
+    struct train_options o;
+    struct inputs *inputs;
+    struct gradcache *cache;
+    struct encoder_tape *tape;
+    struct encoder_grads *grads, *by_hand;
+    const struct encoder_input *row;
+    struct rng rng, again;
+    struct encoder_noise noise = {.rng = &rng, .token_dropout = 0.3f};
+    float z[ROWS * 16], same[ROWS * 16], d_out[ROWS * 16], scratch[ROWS * 16];
+    char *texts = malloc(ROWS * (HALF_BYTES + 1));
+
+    assert_non_null(texts);
+    (void)encoder_params_const(encoder, &n_params);
+    fill_rows(rows, texts, c->bytes);
+    train_options_default(
+        &o, TRAIN_PAIRS, TRAIN_IN_BATCH, ENCODER_READS_TEXT, 1);
+    rng_seed(&rng, 1);
+    for (size_t i = 0; i < n; i++)
+        d_out[i] = (float)rng_normal(&rng);
+    assert_int_equal(inputs_new(&inputs, encoder, &o, ROWS / 2, 0, ROWS), OK);
+    assert_int_equal(gradcache_new(&cache, encoder, c->piece, ROWS), OK);
+    assert_int_equal(encoder_tape_new(&tape, encoder), OK);
+    assert_int_equal(encoder_grads_new(&grads, encoder), OK);
+    assert_int_equal(encoder_grads_new(&by_hand, encoder), OK);
+    assert_int_equal(inputs_fill(inputs, rows, index, ROWS / 2, 0, &rng), OK);
+    again = rng;
+    assert_int_equal(
+        gradcache_forward(cache, encoder, inputs, ROWS, &noise, z, NULL), OK);
+    assert_int_equal(
+        gradcache_backward(cache, encoder, inputs, d_out, grads, scratch, NULL),
+        OK);
+    noise.rng = &again;
+    for (size_t p = 0; c->starts[p] < ROWS; p++) {
+        size_t first = c->starts[p], m = c->starts[p + 1] - first;
+        assert_int_equal(inputs_rows(inputs, first, m, &row, NULL), OK);
+        assert_int_equal(encoder_forward(encoder, tape, row, m, &noise,
+                             same + first * D, NULL),
+            OK);
+        assert_int_equal(
+            encoder_backward(encoder, tape, d_out + first * D, by_hand, NULL),
+            OK);
+    }
+    assert_int_equal(gradcache_bytes(cache), encoder_tape_bytes(tape));
+    assert_memory_equal(z, same, n * sizeof *z);
+    assert_memory_equal(&rng, &again, sizeof rng);
+    assert_true(
+        difference(by_hand->d_params, grads->d_params, n_params) <= 1e-5);
+    inputs_free(inputs);
+    gradcache_free(cache);
+    encoder_tape_free(tape);
+    encoder_grads_free(grads);
+    encoder_grads_free(by_hand);
+    free(texts);
+}
+
+static void
+test_cut_by_bytes(void **state)
+{
+    enum { H = HALF_BYTES, T = THIRD_BYTES, S = 60 };
+    static const struct cut_case cases[] = {
+        {8, {S, S, S, S, S, S, S, S}, {0, 8}},
+        {3, {S, S, S, S, S, S, S, S}, {0, 3, 6, 8}},
+        {8, {T, T, T, T, T, T, T, T}, {0, 3, 6, 8}},
+        {2, {T, T, T, T, T, T, T, T}, {0, 2, 4, 6, 8}},
+        {8, {H, H, H, H, H, H, H, H}, {0, 1, 2, 3, 4, 5, 6, 7, 8}},
+        {8, {H, T, S, S, S, S, S, S}, {0, 8}},
+        {8, {S, S, S, H, T, T, S, S}, {0, 5, 8}},
+        {4, {S, H, H, S, S, S, S, S}, {0, 2, 6, 8}},
+    };
+    struct encoder *encoder;
+
+    (void)state;
+    assert_int_equal(transformer_kit_build(&encoder, DEEP, 1, NULL), OK);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        check_case(encoder, &cases[i]);
+    encoder_free(encoder);
+}
+
 static void
 test_memory_runs_out(void **state)
 {
@@ -318,6 +438,7 @@ main(void)
         cmocka_unit_test(test_same_noise_twice),
         cmocka_unit_test(test_runs_agree),
         cmocka_unit_test(test_memory_is_flat),
+        cmocka_unit_test(test_cut_by_bytes),
         cmocka_unit_test(test_memory_runs_out),
     };
     kern_init();
