@@ -2,6 +2,7 @@
 #include <string.h>
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "engine/batcher.h"
 #include "engine/ingest_internal.h"
 
 /* ---- what is there already ----------------------------------------------- */
@@ -214,9 +215,8 @@ encode_for(struct ingest *b, const struct snapshot *snapshot, float *out,
                 .len = e->doc_len};
             end++;
         }
-        enum err err = encoder_encode(encoder, b->inputs + at, end - at,
-            out + at * dims, b->infos + at,
-            end - at >= INGEST_POOL_FROM ? engine->encode_pool : NULL);
+        enum err err = batcher_encode(engine->batcher, encoder, b->inputs + at,
+            end - at, out + at * dims, b->infos + at);
         if (err) {
             return err;
         }

@@ -9,6 +9,7 @@
 #include "engine/pictures.h"
 
 #define BATCH_ITEMS 512
+#define BATCH_NETWORK_ITEMS 64 /* it takes a thousand times as long a text */
 #define BATCH_BYTES ((size_t)4 << 20) /* of documents */
 #define BATCH_READINGS 16             /* of pictures' files */
 #define LOAD_ROWS 1024
@@ -435,7 +436,8 @@ static enum err
 prepare_pictures(struct batch *b)
 {
     const struct encoder *encoder = encoder_ref_get(b->shadow->encoder);
-    b->max = BATCH_ITEMS;
+    b->max = encoder && encoder_n_parts(encoder) > 0 ? BATCH_NETWORK_ITEMS
+                                                     : BATCH_ITEMS;
     if (!encoder || encoder_reads(encoder) != ENCODER_READS_IMAGE) {
         return OK;
     }

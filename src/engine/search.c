@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "kern/kern.h"
+#include "engine/batcher.h"
 #include "engine/impressions.h"
 #include "engine/internal.h"
 #include "engine/pictures.h"
@@ -22,6 +23,8 @@ struct task {
     bool has_rows;
     struct ann_hit *hits;
     int64_t *items;
+    struct encoder_info info; /* of a text that is encoded */
+    bool encoded;
     double started_ms, encode_ms, scan_ms;
 };
 
@@ -78,10 +81,9 @@ check_query(const struct engine_query *q, struct fault *fault)
 /* ---- the query's vector -------------------------------------------------- */
 
 static enum err
-from_text(struct run *run, struct task *t)
+check_text(struct run *run, struct task *t, const struct encoder *encoder)
 {
     const struct engine_query *q = t->query;
-    const struct encoder *encoder = encoder_ref_get(run->live->encoder);
     if (!encoder) {
         return fault_set(t->fault, ERR_INVALID, "/text",
             "this collection has no encoder of its own: query by \"vector\", "
@@ -97,10 +99,28 @@ from_text(struct run *run, struct task *t)
             "the text has %zu bytes, the limit is %zu", q->text.len,
             run->engine->text_bytes_max);
     }
-    struct encoder_input input = {
-        .text = q->text.s, .len = q->text.len, .query = true};
-    struct encoder_info info = {.empty = false};
-    enum err err = encoder_encode(encoder, &input, 1, t->vector, &info, NULL);
+    return OK;
+}
+
+static struct encoder_input
+text_input(const struct task *t)
+{
+    return (struct encoder_input){
+        .text = t->query->text.s, .len = t->query->text.len, .query = true};
+}
+
+static enum err
+from_text(struct run *run, struct task *t)
+{
+    const struct engine_query *q = t->query;
+    const struct encoder *encoder = encoder_ref_get(run->live->encoder);
+    struct encoder_info info = t->info;
+    enum err err = check_text(run, t, encoder);
+    if (!err && !t->encoded) {
+        struct encoder_input input = text_input(t);
+        err = batcher_encode(
+            run->engine->batcher, encoder, &input, 1, t->vector, &info);
+    }
     if (err) {
         return err;
     }
@@ -292,7 +312,9 @@ prepare(struct run *run, struct task *t)
     if (err) {
         return err;
     }
-    t->vector = arena_alloc(run->arena, run->dims, sizeof(*t->vector));
+    if (!t->vector) {
+        t->vector = arena_alloc(run->arena, run->dims, sizeof(*t->vector));
+    }
     if (!t->vector) {
         return ERR_NOMEM;
     }
@@ -565,6 +587,40 @@ engine_search(struct engine *engine, const char *collection,
     return fault_of(fault, err, "searching");
 }
 
+/* The texts of a batch, in one call. */
+static enum err
+encode_texts(struct run *run, struct task *tasks, size_t n)
+{
+    const struct encoder *encoder = encoder_ref_get(run->live->encoder);
+    struct encoder_input *inputs = arena_alloc(run->arena, n, sizeof(*inputs));
+    struct encoder_info *infos = arena_alloc(run->arena, n, sizeof(*infos));
+    float *vectors = arena_alloc(run->arena, n * run->dims, sizeof(*vectors));
+    struct task **which = arena_alloc(run->arena, n, sizeof(*which));
+    size_t m = 0;
+    if (!inputs || !infos || !vectors || !which) {
+        return ERR_NOMEM;
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct fault unused = {.err = OK};
+        struct task probe = tasks[i];
+        probe.fault = &unused; /* prepare says it again, to whom it concerns */
+        if (tasks[i].query->text.s && !check_text(run, &probe, encoder)) {
+            inputs[m] = text_input(&tasks[i]);
+            which[m++] = &tasks[i];
+        }
+    }
+    if (m == 0 || batcher_encode(run->engine->batcher, encoder, inputs, m,
+                      vectors, infos)) {
+        return OK; /* a refusal of one is not the others': each goes alone */
+    }
+    for (size_t j = 0; j < m; j++) {
+        which[j]->vector = vectors + j * run->dims;
+        which[j]->info = infos[j];
+        which[j]->encoded = true;
+    }
+    return OK;
+}
+
 /* All prepared tasks in shared passes. */
 static enum err
 scan_all(struct run *run, struct task *tasks, size_t n)
@@ -630,12 +686,17 @@ engine_search_batch(struct engine *engine, const char *collection,
         answers[i] = (struct engine_answer){.n_hits = 0};
         tasks[i] = (struct task){
             .query = &queries[i], .answer = &answers[i], .fault = &faults[i]};
+    }
+    err = encode_texts(&run, tasks, n);
+    for (size_t i = 0; i < n && !err; i++) {
         enum err one = prepare(&run, &tasks[i]);
         if (one) {
             (void)fault_of(&faults[i], one, "searching");
         }
     }
-    err = scan_all(&run, tasks, n);
+    if (!err) {
+        err = scan_all(&run, tasks, n);
+    }
     roster_leave(run.c->roster, slot);
     engine->totals.searches_running--;
     for (size_t i = 0; i < n; i++) {

@@ -13,7 +13,8 @@
  * the figure is the share of test texts whose nearest train text has their
  * label. KEY=VALUE: lr epochs batch tau tokens features group seed dims buckets
  * positives (pairs of one text) refit ngram_max mechanism loss queue momentum
- * bank_sample
+ * bank_sample decay micro; folder=DIR takes a published encoder (sentence-
+ * transformers' layout) and its defaults
  */
 #include <math.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@
 #include "base/hash.h"
 #include "base/rng.h"
 #include "kern/kern.h"
+#include "model/published.h"
 #include "train/judge.h"
 #include "train/loop.h"
 
@@ -35,6 +37,7 @@
 static struct pool *pool;
 static char config[200] = "{}";
 static bool refit = true;    /* take the texts' own document frequencies */
+static const char *folder;   /* a published encoder; NULL: static */
 static size_t positives = 4; /* pairs of one text, intents */
 
 static void
@@ -135,7 +138,12 @@ set_options(struct train_options *o, int argc, char **argv)
             o->momentum = (float)v;
         else if (strcmp(argv[i], "bank_sample") == 0)
             o->bank_sample = (size_t)v;
-        else if (strcmp(argv[i], "mechanism") == 0)
+        else if (strcmp(argv[i], "micro") == 0)
+            o->micro_batch = (size_t)v;
+        else if (strcmp(argv[i], "decay") == 0)
+            o->optimizer.weight_decay = (float)v;
+        else if (strcmp(argv[i], "mechanism") == 0 ||
+                 strcmp(argv[i], "folder") == 0)
             continue; /* the first to be set */
         else if (strcmp(argv[i], "buckets") == 0)
             snprintf(buckets, sizeof buckets, "%s", value);
@@ -167,6 +175,11 @@ new_encoder(const struct encoder_input *texts, size_t n)
     struct encoder *e;
     struct fault fault = {0};
     struct walk walk = {.texts = texts, .n = n};
+    if (folder != NULL) {
+        if (published_import(&e, folder, NULL, &fault) != OK)
+            die(fault.detail);
+        return e;
+    }
     if (encoder_new(&e, "static", config, NULL, &fault) != OK)
         die(fault.detail);
     if (refit && encoder_refit(e, next_text, &walk) != OK)
@@ -445,6 +458,8 @@ bench_intents(const char *train_path, const char *test_path,
             examples[n++] =
                 (struct batch_example){.anchor = key_text(train_set.text[i]),
                     .positive = key_text(train_set.text[j]),
+                    .label = hash_bytes(
+                        train_set.label[i], strlen(train_set.label[i]), 2),
                     .weight = 1};
             found++;
         }
@@ -465,7 +480,11 @@ main(int argc, char **argv)
         if (strncmp(argv[i], "mechanism=", 10) == 0)
             mechanism = (enum train_mechanism)name_among(
                 train_mechanism_names, TRAIN_MECHANISMS, argv[i] + 10);
+        else if (strncmp(argv[i], "folder=", 7) == 0)
+            folder = argv[i] + 7;
     train_options_default(&o, TRAIN_PAIRS, mechanism, ENCODER_READS_TEXT, 0);
+    if (folder != NULL)
+        train_options_pretrained(&o);
     kern_init();
     if (pool_new(&pool, 2, false) != OK)
         die("no threads");
