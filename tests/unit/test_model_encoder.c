@@ -581,7 +581,7 @@ test_damaged_sizes(void **state)
         const char *named;
     } lies[] = {{{0}, "not JSON"}, {{1}, "not JSON"},
         {{0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}, "claims"},
-        {{0, 0, 0, 0, 0, 0, 0, 0x80}, "claims"}, {{1, 0, 1}, "claims"}};
+        {{0, 0, 0, 0, 0, 0, 0, 0x80}, "claims"}, {{1, 0, 0x10}, "claims"}};
     struct encoder *encoder = make_trained(4);
     struct buf bytes;
     char head[8];

@@ -511,6 +511,14 @@ test_damaged(void **state)
     }
     buf_add_char(&bytes, ' ');
     expect_corrupt(config, bytes.data, bytes.len, ASSET_NAMED);
+    /* a header over 1 MiB is not even read */
+    struct reader r = {.bytes = "\1\0\20\0\0\0\0\0", .len = 8};
+    struct encoder *none = NULL;
+    struct fault fault = {0};
+    assert_int_equal(encoder_load(&none, "transformer", config, read_bytes, &r,
+                         4 << 20, &fault),
+        ERR_CORRUPT);
+    assert_non_null(strstr(fault.detail, "claims 1048577"));
     buf_release(&bytes);
     encoder_free(e);
 }
