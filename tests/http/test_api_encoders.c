@@ -28,7 +28,9 @@
 #define TAR "application/x-tar"
 #define PATH_OF(name) "/v1/admin/encoders/" name
 
-static struct kit_daemon daemon;
+static struct kit_daemon common;
+static struct kit_daemon own; /* of a test, with settings of its own */
+static struct kit_daemon *daemon = &common;
 static char folder[64]; /* of the tiny one */
 
 /* ---- a folder ------------------------------------------------------------ */
@@ -163,7 +165,7 @@ send_tar(const char *name, const struct buf *tar, bool chunked)
         .body = tar->data,
         .body_len = tar->len,
         .chunked = chunked};
-    return kit_do(&daemon, &call);
+    return kit_do(daemon, &call);
 }
 
 static struct kit_reply
@@ -182,7 +184,7 @@ count_names(const char *below, const char *start)
     char path[256];
     size_t n = 0;
     const struct dirent *entry;
-    (void)snprintf(path, sizeof(path), "%s/data/%s", daemon.dir, below);
+    (void)snprintf(path, sizeof(path), "%s/data/%s", daemon->dir, below);
     DIR *dir = opendir(path);
     while (dir && (entry = readdir(dir)) != NULL)
         n += strcmp(entry->d_name, ".") != 0 &&
@@ -278,7 +280,7 @@ test_import(void **state)
     assert_status(send_folder("other"), 201);
     write_weights(folder, 1);
 
-    reply = kit_get(&daemon, "/v1/encoders");
+    reply = kit_get(daemon, "/v1/encoders");
     assert_int_equal(reply.status, 200);
     assert_int_equal(json_array_size(kit_at(reply.json, "/encoders")), 2);
     bool first =
@@ -289,14 +291,14 @@ test_import(void **state)
     assert_string_equal(
         json_string_value(kit_at(reply.json, "/families/0/name")), "static");
     kit_reply_free(&reply);
-    reply = kit_get(&daemon, "/v1/encoders/tiny");
+    reply = kit_get(daemon, "/v1/encoders/tiny");
     assert_int_equal(reply.status, 200);
     assert_tiny(reply.json, "tiny");
     kit_reply_free(&reply);
-    assert_refused(kit_get(&daemon, "/v1/encoders/none"), 404, "none");
-    assert_status(kit_send(&daemon, "DELETE", PATH_OF("other"), NULL), 204);
+    assert_refused(kit_get(daemon, "/v1/encoders/none"), 404, "none");
+    assert_status(kit_send(daemon, "DELETE", PATH_OF("other"), NULL), 204);
     assert_refused(
-        kit_send(&daemon, "DELETE", PATH_OF("other"), NULL), 404, "other");
+        kit_send(daemon, "DELETE", PATH_OF("other"), NULL), 404, "other");
 }
 
 /* ---- what is refused ------------------------------------------------------
@@ -307,7 +309,7 @@ send_text(const char *type, const char *text, long status, const char *says)
 {
     const struct kit_call call = {
         .method = "PUT", .path = PATH_OF("bad"), .type = type, .body = text};
-    assert_refused(kit_do(&daemon, &call), status, says);
+    assert_refused(kit_do(daemon, &call), status, says);
 }
 
 static void
@@ -360,7 +362,7 @@ test_refused_folders(void **state)
         "\"sentence_transformers.models.Transformer\"}]");
     assert_refused(send_folder("bad"), 422, "modules.json");
     assert_int_equal(unlink(path), 0);
-    assert_status(kit_get(&daemon, "/v1/encoders/bad"), 404);
+    assert_status(kit_get(daemon, "/v1/encoders/bad"), 404);
 }
 
 /* ---- limits ---------------------------------------------------------------
@@ -372,7 +374,7 @@ peak_kib(void)
     char path[64];
     char line[128];
     long kib = 0;
-    (void)snprintf(path, sizeof(path), "/proc/%d/status", (int)daemon.pid);
+    (void)snprintf(path, sizeof(path), "/proc/%d/status", (int)daemon->pid);
     FILE *f = fopen(path, "re");
     assert_non_null(f);
     while (fgets(line, sizeof(line), f))
@@ -411,8 +413,8 @@ test_limits(void **state)
     (void)state;
     static const char *const small[] = {
         "--encoder-bytes-max", "30000", "--body-deadline-ms", "400", NULL};
-    struct kit_daemon large = daemon;
-    assert_true(kit_start(&daemon, small));
+    daemon = &own;
+    assert_true(kit_start(daemon, small));
     struct buf tar = pack();
     assert_true(tar.len > 10000 && tar.len < 30000);
     assert_status(send_tar("tiny", &tar, true), 201);
@@ -437,16 +439,14 @@ test_limits(void **state)
     buf_init(&part, 1 << 20);
     buf_add(&part, head, (size_t)n);
     buf_add(&part, tar.data, tar.len / 2);
-    char *answer = kit_raw(&daemon, part.data, part.len, NULL);
+    char *answer = kit_raw(daemon, part.data, part.len, NULL);
     assert_non_null(strstr(answer, "408"));
     free(answer);
     buf_release(&part);
     buf_release(&tar);
     assert_nothing_left();
-    assert_status(kit_get(&daemon, "/v1/encoders/late"), 404);
-    assert_int_equal(kit_stop(&daemon), 0);
-    kit_clean(&daemon);
-    daemon = large;
+    assert_status(kit_get(daemon, "/v1/encoders/late"), 404);
+    assert_int_equal(kit_stop(daemon), 0);
 }
 
 /* ---- use ------------------------------------------------------------------
@@ -459,7 +459,7 @@ test_use(void **state)
 {
     (void)state;
     struct kit_reply reply =
-        kit_send(&daemon, "PUT", C, "{\"encoder\":\"tiny\"}");
+        kit_send(daemon, "PUT", C, "{\"encoder\":\"tiny\"}");
     if (reply.status != 201)
         print_error("%s\n", reply.body);
     assert_int_equal(reply.status, 201);
@@ -469,26 +469,26 @@ test_use(void **state)
     assert_int_equal(json_integer_value(kit_at(reply.json, "/dims")), HIDDEN);
     kit_reply_free(&reply);
     assert_refused(
-        kit_send(&daemon, "PUT", "/v1/collections/x", "{\"encoder\":\"none\"}"),
+        kit_send(daemon, "PUT", "/v1/collections/x", "{\"encoder\":\"none\"}"),
         422, "none");
     assert_status(
-        kit_send(&daemon, "PUT", C "/items/a", "{\"text\":\"web servers\"}"),
+        kit_send(daemon, "PUT", C "/items/a", "{\"text\":\"web servers\"}"),
         201);
     assert_status(
-        kit_send(&daemon, "PUT", C "/items/b", "{\"text\":\"a fruit\"}"), 201);
-    reply = kit_send(&daemon, "POST", C "/search", "{\"text\":\"a fruit\"}");
+        kit_send(daemon, "PUT", C "/items/b", "{\"text\":\"a fruit\"}"), 201);
+    reply = kit_send(daemon, "POST", C "/search", "{\"text\":\"a fruit\"}");
     assert_int_equal(reply.status, 200);
     assert_string_equal(
         json_string_value(kit_at(reply.json, "/hits/0/id")), "b");
     kit_reply_free(&reply);
 
-    reply = kit_send(&daemon, "POST", "/v1/embeddings",
+    reply = kit_send(daemon, "POST", "/v1/embeddings",
         "{\"model\":\"tiny\",\"input\":[\"web servers\"]}");
     assert_int_equal(reply.status, 200);
     assert_int_equal(
         json_array_size(kit_at(reply.json, "/data/0/embedding")), HIDDEN);
     kit_reply_free(&reply);
-    reply = kit_send(&daemon, "POST", "/v1/tokenize",
+    reply = kit_send(daemon, "POST", "/v1/tokenize",
         "{\"model\":\"tiny\",\"inputs\":\"web servers\"}");
     assert_int_equal(reply.status, 200);
     if (!strstr(reply.body, "##s"))
@@ -496,23 +496,23 @@ test_use(void **state)
     assert_non_null(strstr(reply.body, "##s"));
     kit_reply_free(&reply);
 
-    reply = kit_get(&daemon, "/v1/encoders/tiny");
+    reply = kit_get(daemon, "/v1/encoders/tiny");
     assert_int_equal(json_integer_value(kit_at(reply.json, "/collections")), 1);
     kit_reply_free(&reply);
     assert_refused(
-        kit_send(&daemon, "DELETE", PATH_OF("tiny"), NULL), 409, "words");
+        kit_send(daemon, "DELETE", PATH_OF("tiny"), NULL), 409, "words");
 }
 
 static void
 test_folder(void **state)
 {
     (void)state;
-    struct kit_reply reply = kit_get(&daemon, "/v1/encoders/tiny");
+    struct kit_reply reply = kit_get(daemon, "/v1/encoders/tiny");
     char fingerprint[80];
     (void)snprintf(fingerprint, sizeof(fingerprint), "%s",
         json_string_value(kit_at(reply.json, "/fingerprint")));
     kit_reply_free(&reply);
-    reply = kit_get(&daemon, C "/generations/1/folder");
+    reply = kit_get(daemon, C "/generations/1/folder");
     if (reply.status != 200)
         print_error("%s\n", reply.body);
     assert_int_equal(reply.status, 200);
@@ -530,17 +530,17 @@ test_folder(void **state)
     kit_reply_free(&reply);
     assert_nothing_left();
 
-    assert_refused(kit_get(&daemon, C "/generations/9/folder"), 404, "9");
-    assert_status(kit_send(&daemon, "PUT", "/v1/collections/photos",
+    assert_refused(kit_get(daemon, C "/generations/9/folder"), 404, "9");
+    assert_status(kit_send(daemon, "PUT", "/v1/collections/photos",
                       "{\"encoder\":\"vision\"}"),
         201);
     assert_refused(
-        kit_get(&daemon, "/v1/collections/photos/generations/1/folder"), 409,
+        kit_get(daemon, "/v1/collections/photos/generations/1/folder"), 409,
         "");
 
-    assert_status(kit_send(&daemon, "DELETE", C, NULL), 204);
-    assert_status(kit_send(&daemon, "DELETE", PATH_OF("tiny"), NULL), 204);
-    assert_status(kit_get(&daemon, "/v1/encoders/tiny"), 404);
+    assert_status(kit_send(daemon, "DELETE", C, NULL), 204);
+    assert_status(kit_send(daemon, "DELETE", PATH_OF("tiny"), NULL), 204);
+    assert_status(kit_get(daemon, "/v1/encoders/tiny"), 404);
 }
 
 /* ---- the start ------------------------------------------------------------
@@ -549,19 +549,18 @@ test_folder(void **state)
 static void
 assert_no_start(const char *setting, const char *says)
 {
-    struct kit_daemon failing = {0};
     const char *const args[] = {"--encoder", setting, NULL};
     struct buf log;
-    assert_false(kit_start(&failing, args));
+    kit_clean(&own);
+    assert_false(kit_start(&own, args));
     buf_init(&log, 1 << 16);
-    assert_int_equal(fsio_read(failing.log, &log, NULL), OK);
+    assert_int_equal(fsio_read(own.log, &log, NULL), OK);
     buf_add_char(&log, '\0');
-    if (failing.exit_code != 2 || !strstr(log.data, says))
-        print_error("%s: %d %s\n", setting, failing.exit_code, log.data);
-    assert_int_equal(failing.exit_code, 2);
+    if (own.exit_code != 2 || !strstr(log.data, says))
+        print_error("%s: %d %s\n", setting, own.exit_code, log.data);
+    assert_int_equal(own.exit_code, 2);
     assert_non_null(strstr(log.data, says));
     buf_release(&log);
-    kit_clean(&failing);
 }
 
 static void
@@ -570,27 +569,26 @@ test_start(void **state)
     (void)state;
     char path[256];
     char setting[200];
-    struct kit_daemon before = daemon;
+    daemon = &own;
     (void)snprintf(
         setting, sizeof(setting), "one=%s, two = %s", folder, folder);
     const char *const args[] = {"--encoder", setting, NULL};
-    assert_true(kit_start(&daemon, args));
-    assert_status(kit_get(&daemon, "/v1/encoders/one"), 200);
-    assert_status(kit_get(&daemon, "/v1/encoders/two"), 200);
-    assert_int_equal(kit_stop(&daemon), 0);
+    assert_true(kit_start(daemon, args));
+    assert_status(kit_get(daemon, "/v1/encoders/one"), 200);
+    assert_status(kit_get(daemon, "/v1/encoders/two"), 200);
+    assert_int_equal(kit_stop(daemon), 0);
 
     /* What a crash has left goes; names that are there need no folder. */
-    (void)snprintf(path, sizeof(path), "%s/data/incoming", daemon.dir);
+    (void)snprintf(path, sizeof(path), "%s/data/incoming", daemon->dir);
     (void)mkdir(path, 0700);
-    (void)snprintf(path, sizeof(path), "%s/data/incoming/folder-x", daemon.dir);
+    (void)snprintf(
+        path, sizeof(path), "%s/data/incoming/folder-x", daemon->dir);
     assert_int_equal(mkdir(path, 0700), 0);
     write_text(path, "config.json", "{}");
     const char *const gone[] = {"--encoder", "one=/nowhere/at/all", NULL};
-    assert_true(kit_start_again(&daemon, gone));
+    assert_true(kit_start_again(daemon, gone));
     assert_nothing_left();
-    assert_int_equal(kit_stop(&daemon), 0);
-    kit_clean(&daemon);
-    daemon = before;
+    assert_int_equal(kit_stop(daemon), 0);
 
     assert_no_start("one=/nowhere/at/all", "one=/nowhere/at/all");
     assert_no_start("static=/nowhere", "static");
@@ -609,15 +607,25 @@ setup(void **state)
     if (!mkdtemp(folder))
         return -1;
     write_folder(folder);
-    return kit_start(&daemon, NULL) ? 0 : -1;
+    return kit_start(&common, NULL) ? 0 : -1;
+}
+
+/* Also where the test has failed. */
+static int
+end_own(void **state)
+{
+    (void)state;
+    kit_clean(&own);
+    daemon = &common;
+    return 0;
 }
 
 static int
 teardown(void **state)
 {
     (void)state;
-    int code = kit_stop(&daemon);
-    kit_clean(&daemon);
+    int code = kit_stop(&common);
+    kit_clean(&common);
     tarball_discard(folder);
     return code;
 }
@@ -628,7 +636,8 @@ main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_import),
         cmocka_unit_test(test_refused_bodies),
         cmocka_unit_test(test_refused_folders), cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_limits), cmocka_unit_test(test_use),
-        cmocka_unit_test(test_folder), cmocka_unit_test(test_start)};
+        cmocka_unit_test_teardown(test_limits, end_own),
+        cmocka_unit_test(test_use), cmocka_unit_test(test_folder),
+        cmocka_unit_test_teardown(test_start, end_own)};
     return cmocka_run_group_tests_name("encoders", tests, setup, teardown);
 }
