@@ -52,11 +52,22 @@ struct values {
     size_t n, max;
 };
 
+static bool
+has_control(struct span t)
+{
+    for (size_t i = 0; i < t.len; i++) {
+        if ((unsigned char)t.s[i] < ' ')
+            return true;
+    }
+    return false;
+}
+
 static void
 put_value(struct values *values, struct span value)
 {
     value = trim(value);
-    if (value.len == 0 || value.len > VALUE_MAX || values->n == values->max)
+    if (value.len == 0 || value.len > VALUE_MAX || values->n == values->max ||
+        has_control(value))
         return;
     if (values->n++ > 0)
         buf_add_char(values->to, ',');

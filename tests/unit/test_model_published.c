@@ -495,6 +495,32 @@ test_accepted(void **state)
     }
 }
 
+/* Older folders have the network's files in a folder of their own. */
+static void
+test_subfolder(void **state)
+{
+    static const char *const moved[] = {"config.json", "tokenizer.json",
+        "sentence_bert_config.json", "model.safetensors"};
+    char from[512], to[512];
+    size_t n;
+
+    (void)state;
+    fresh();
+    float *params = make_weights(&tiny, NULL, &n);
+    edit("modules.json", "\"path\": \"\"", "\"path\": \"0_Transformer\"");
+    put("0_Transformer/vocab.txt", "");
+    for (size_t i = 0; i < ARRAY_LEN(moved); i++) {
+        (void)snprintf(from, sizeof from, "%s/%s", dir, moved[i]);
+        (void)snprintf(to, sizeof to, "%s/0_Transformer/%s", dir, moved[i]);
+        assert_int_equal(rename(from, to), 0);
+    }
+    struct encoder *encoder = import(dir);
+    expect_params(encoder, params, n);
+    assert_int_equal(encoder_max_tokens(encoder), 48);
+    encoder_free(encoder);
+    free(params);
+}
+
 /* The limits that only the length of the tokenizer says. */
 static void
 test_model_max_length(void **state)
@@ -1317,6 +1343,7 @@ main(void)
         cmocka_unit_test(test_import),
         cmocka_unit_test(test_styles),
         cmocka_unit_test(test_accepted),
+        cmocka_unit_test(test_subfolder),
         cmocka_unit_test(test_model_max_length),
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_dense),
