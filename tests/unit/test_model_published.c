@@ -276,7 +276,7 @@ static float *
 make_weights(const struct transformer_config *config, const struct style *style,
     size_t *n_params)
 {
-    static const struct style plain = {NULL};
+    static const struct style plain = {.prefix = NULL};
     static struct encoder_tensor tensors[2048];
     struct transformer t;
     struct rng rng;
