@@ -303,7 +303,13 @@ engine_folder_new(struct engine_stream **out, struct engine *engine,
     const char *card;
     int fd = -1;
     arena_init(&arena, SMALL_ARENA_BYTES);
-    err = find_encoder(c, generation, &arena, &row, fault);
+    if (settings_reads(&c->fixed) == SETTINGS_READS_NOTHING) {
+        err = fault_set(fault, ERR_UNSUPPORTED, "",
+            "the collection brings its own vectors: it has no encoder");
+    }
+    if (!err) {
+        err = find_encoder(c, generation, &arena, &row, fault);
+    }
     if (!err) {
         err = take_encoder(c, &row, &ref, fault);
     }

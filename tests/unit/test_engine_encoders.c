@@ -8,6 +8,7 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -237,6 +239,20 @@ count_encoder_rows(struct engine_kit *kit)
     return (size_t)n;
 }
 
+static size_t
+count_left(const struct engine_kit *kit)
+{
+    DIR *dir = opendir(kit->dir);
+    struct dirent *entry;
+    size_t n = 0;
+    while ((entry = readdir(dir)) != NULL) {
+        n += strncmp(entry->d_name, "folder-", 7) == 0 ||
+             strncmp(entry->d_name, "spool-", 6) == 0;
+    }
+    closedir(dir);
+    return n;
+}
+
 static void
 check_store(struct engine_kit *kit)
 {
@@ -372,6 +388,81 @@ test_after_a_crash(void **state)
     }
     assert_int_equal(count_encoder_rows(&kit), 0);
     engine_kit_close(&kit);
+}
+
+/* The same, by a process that dies on its way: see main. */
+static void
+run_child(const struct engine_kit *kit, const char *failpoint, const char *what)
+{
+    int status = 0;
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        setenv("KINDRED_FAILPOINT", failpoint, 1);
+        execl("/proc/self/exe", "test_engine_encoders", what, kit->dir,
+            (char *)NULL);
+        _exit(4);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+static int
+be_child(const char *what, const char *dir)
+{
+    struct engine_config config = {.data_dir = dir, .n_threads = 2};
+    struct engine *engine;
+    struct engine_stream *stream;
+    struct engine_encoder info;
+    struct arena arena;
+    bool created;
+    arena_init(&arena, 1 << 20);
+    if (engine_open(&engine, &config, NULL)) {
+        return 2;
+    }
+    if (strcmp(what, "--import") == 0) {
+        return engine_encoder_import(
+                   engine, "zoo", "seed 2", &created, &arena, &info, NULL)
+                   ? 3
+                   : 0;
+    }
+    return engine_folder_new(&stream, engine, "c", 1, NULL) ? 3 : 0;
+}
+
+static void
+test_killed(void **state)
+{
+    (void)state;
+#ifdef KINDRED_FAILPOINTS
+    struct engine_kit kit;
+    struct engine_encoder *list;
+    size_t n;
+    engine_kit_open(&kit);
+    import(&kit, "mini", "seed 1");
+    make(&kit, "c", "{\"encoder\":\"mini\"}");
+    engine_close(kit.engine);
+    kit.engine = NULL;
+    run_child(&kit, "encoder_created:1", "--import");
+    run_child(&kit, "folder_made:1", "--folder");
+    assert_int_equal(count_left(&kit), 1);
+    engine_kit_reopen(&kit);
+    assert_int_equal(count_left(&kit), 0);
+    assert_int_equal(
+        engine_encoders_list(kit.engine, &kit.arena, &list, &n, NULL), OK);
+    assert_int_equal(n, 1);
+    for (int i = 0; i < 1000 && count_encoder_rows(&kit) > 1; i++) {
+        clock_sleep_ms(10);
+    }
+    assert_int_equal(count_encoder_rows(&kit), 1);
+    import(&kit, "zoo", "seed 2");
+    check_store(&kit);
+    engine_kit_close(&kit);
+#else
+    (void)run_child;
+    print_message("SKIPPED: built without -DKINDRED_FAILPOINTS\n");
+    skip();
+#endif
 }
 
 /* ---- collections of it ----------------------------------------------------
@@ -702,20 +793,6 @@ test_model(void **state)
 /* ---- folders --------------------------------------------------------------
  */
 
-static size_t
-count_left(const struct engine_kit *kit)
-{
-    DIR *dir = opendir(kit->dir);
-    struct dirent *entry;
-    size_t n = 0;
-    while ((entry = readdir(dir)) != NULL) {
-        n += strncmp(entry->d_name, "folder-", 7) == 0 ||
-             strncmp(entry->d_name, "spool-", 6) == 0;
-    }
-    closedir(dir);
-    return n;
-}
-
 static void
 expect_folder(struct engine_kit *kit, const char *collection, int64_t number,
     const char *expected)
@@ -769,7 +846,7 @@ test_folder(void **state)
     assert_int_equal(engine_encoder_delete(kit.engine, "mini", NULL), OK);
     expect_folder(&kit, "c", 3, "c\nnone\n");
     assert_int_equal(engine_folder_new(&stream, kit.engine, "ext", 1, &fault),
-        ERR_NOT_FOUND);
+        ERR_UNSUPPORTED);
     assert_int_equal(
         engine_folder_new(&stream, kit.engine, "c", 9, &fault), ERR_NOT_FOUND);
     export_fails = true;
@@ -815,11 +892,15 @@ test_other_place(void **state)
 }
 
 int
-main(void)
+main(int argc, char **argv)
 {
+    if (argc == 3) {
+        return be_child(argv[1], argv[2]);
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_import),
         cmocka_unit_test(test_after_a_crash),
+        cmocka_unit_test(test_killed),
         cmocka_unit_test(test_settings),
         cmocka_unit_test(test_put_again),
         cmocka_unit_test(test_shared),
