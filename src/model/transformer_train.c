@@ -1,12 +1,13 @@
 /*
  * transformer_train.c - the forward pass with a tape, and the backward pass.
  *
- * Backward goes by layers. First every shard takes the gradient of its tokens
- * through the layer, and leaves the gradients of what its linear layers made;
- * then the weights' gradients are products over all tokens of the batch, cut
- * into blocks of rows of the matrices. So each parameter's sum has one order,
- * whatever the number of threads, and no copy of the parameters is needed. Only
- * the norms' gains and biases are summed by shards, and those in order.
+ * Backward goes by layers. First the layer's matrices are packed. Then every
+ * shard takes the gradient of its tokens through the layer, and leaves the
+ * gradients of what its linear layers made; then the weights' gradients are
+ * products over all tokens of the batch, cut into blocks of the matrices. So
+ * each parameter's sum has one order, whatever the number of threads, and no
+ * thread has gradients of its own. Only the norms' gains and biases are summed
+ * by shards, and those in order.
  */
 #include "model/transformer_net.h"
 
@@ -14,10 +15,11 @@
 
 #include "base/alloc.h"
 #include "kern/gemm.h"
+#include "model/transformer_linear.h"
 #include "nn/attention.h"
 #include "nn/l2norm.h"
 
-#define BLOCK_ROWS 96 /* of a matrix whose gradient is one job */
+#define PACK_ROWS 192 /* of a matrix that are packed by one job */
 #define MATRICES 5
 #define WORD_RANGES 16 /* of the vocabulary, each a job */
 
@@ -50,6 +52,10 @@ struct transformer_tape {
     float *df;   /* [n, H] */
     /* of shards: gain and bias of norm1, of norm2, [4 width] each */
     float *sums;
+    float *packed; /* the matrices of the layer that is differentiated */
+    size_t packed_floats;
+    float *factors; /* of threads: the work of the weights' gradients */
+    size_t cap_threads;
 };
 
 enum err
@@ -84,6 +90,8 @@ transformer_tape_free(struct transformer_tape *tape)
     mem_free(tape->block);
     mem_free(tape->z);
     mem_free(tape->sums);
+    mem_free(tape->packed);
+    mem_free(tape->factors);
     mem_free(tape);
 }
 
@@ -91,7 +99,9 @@ size_t
 transformer_tape_bytes(const struct transformer_tape *tape)
 {
     return tape->ready_bytes + transformer_work_bytes(&tape->work) +
-           tape->cap_tokens * tape->token_floats * sizeof(float);
+           (tape->cap_tokens * tape->token_floats + tape->packed_floats +
+               tape->cap_threads * transformer_linear_work_floats()) *
+               sizeof(float);
 }
 
 /* ---------------------------------------------------------------- room */
@@ -203,6 +213,38 @@ tape_reserve(
         if (tape->sums == NULL)
             return ERR_NOMEM;
         tape->cap_shards = tape->work.n_shards;
+    }
+    return OK;
+}
+
+/* Floats of the matrices of a layer, which stand between these two. */
+static size_t
+matrices_span(const struct transformer_layer *l)
+{
+    return l->down_b - l->qkv_w;
+}
+
+static enum err
+backward_reserve(struct transformer_tape *tape, const struct transformer *t)
+{
+    size_t most = 0;
+
+    for (size_t i = tape->first; i < t->config.layers; i++)
+        most = MAX(most, matrices_span(&t->layers[i]));
+    if (tape->packed == NULL) {
+        tape->packed = mem_alloc_aligned(most, sizeof(float));
+        if (tape->packed == NULL)
+            return ERR_NOMEM;
+        tape->packed_floats = most;
+    }
+    if (tape->work.n_threads > tape->cap_threads) {
+        mem_free(tape->factors);
+        tape->cap_threads = 0;
+        tape->factors = mem_alloc_aligned(tape->work.n_threads,
+            transformer_linear_work_floats() * sizeof(float));
+        if (tape->factors == NULL)
+            return ERR_NOMEM;
+        tape->cap_threads = tape->work.n_threads;
     }
     return OK;
 }
@@ -321,13 +363,15 @@ transformer_forward(const struct transformer *t, const float *params,
 
 /* ------------------------------------------------ backward, activations */
 
-/* dX [T, K] = (+=) dY W, for Y = X W^T. */
+/* dX [T, K] = (+=) dY W, for Y = X W^T and the layer's matrix at w_at. */
 static void
-linear_grad(const struct transformer_run *r, float *dX, const float *dY,
-    size_t w_at, size_t N, size_t K, bool add)
+linear_grad(const struct transformer_run *r, const struct pass *pass, float *dX,
+    const float *dY, size_t w_at, size_t N, size_t K, bool add)
 {
-    gemm_f32(dX, K, dY, N, false, r->params + w_at, K, false, r->shard->tokens,
-        K, N, 1, add ? 1 : 0);
+    size_t first = r->t->layers[pass->layer].qkv_w;
+
+    transformer_linear_input(dX, dY, pass->tape->packed + (w_at - first),
+        r->shard->tokens, N, K, add);
 }
 
 /* forward: o = attention(qkv) */
@@ -379,11 +423,11 @@ layer_worker(void *arg, size_t shard_i, size_t thread_i)
     else
         kern()->layernorm_grad(
             ds2, sums2, sums2 + H, d_out, acts.n2, acts.stats2, &norm2, T, 0);
-    linear_grad(&r, du, ds2, l->down_w, H, F, false);
+    linear_grad(&r, pass, du, ds2, l->down_w, H, F, false);
     kern()->activate_grad(du, tape->g + at * F, acts.u, t->config.act, T * F);
     /* the residual around u = Wu b; post: b = LN1(n1); pre: b = LN2(n2) */
     memcpy(ds1, ds2, T * H * sizeof *ds1);
-    linear_grad(&r, pre ? tmp : ds1, du, l->up_w, F, H, !pre);
+    linear_grad(&r, pass, pre ? tmp : ds1, du, l->up_w, F, H, !pre);
     if (pre)
         kern()->layernorm_grad(
             ds1, sums2, sums2 + H, tmp, acts.n2, acts.stats2, &norm2, T, 1);
@@ -391,20 +435,20 @@ layer_worker(void *arg, size_t shard_i, size_t thread_i)
         kern()->layernorm_grad(
             ds1, sums1, sums1 + H, ds1, acts.n1, acts.stats1, &norm1, T, 0);
     /* res(x) + Wo o, o = attention(Wqkv a) */
-    linear_grad(&r, tmp, ds1, l->out_w, H, W, false);
+    linear_grad(&r, pass, tmp, ds1, l->out_w, H, W, false);
     attend_grad(&r, dqkv, tmp, acts.qkv, W);
     if (l->res_w != 0)
-        linear_grad(&r, d_in, ds1, l->res_w, H, W, false);
+        linear_grad(&r, pass, d_in, ds1, l->res_w, H, W, false);
     else
         memcpy(d_in, ds1, T * H * sizeof *d_in);
     /* post: a = x; pre: a = LN1(x) */
-    linear_grad(&r, pre ? tmp : d_in, dqkv, l->qkv_w, 3 * W, W, !pre);
+    linear_grad(&r, pass, pre ? tmp : d_in, dqkv, l->qkv_w, 3 * W, W, !pre);
     if (pre)
         kern()->layernorm_grad(
             d_in, sums1, sums1 + W, tmp, acts.n1, acts.stats1, &norm1, T, 1);
 }
 
-/* ----------------------------------------------------- backward, weights */
+/* ---------------------------------------------------- backward, matrices */
 
 /* Y = X W^T + b over all tokens. */
 struct matrix {
@@ -434,21 +478,72 @@ layer_matrices(const struct pass *pass, struct matrix out[MATRICES])
 }
 
 static size_t
-n_blocks(const struct matrix *m)
+pack_jobs(const struct matrix *m)
 {
-    return (m->N + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    return (m->N + PACK_ROWS - 1) / PACK_ROWS;
 }
 
-/* dW += dY^T X and db += sum dY, rows [from, from + BLOCK_ROWS). */
-static void
-block_grad(const struct matrix *m, float *d_params, size_t T, size_t from)
+static size_t
+grad_jobs(const struct matrix *m)
 {
-    size_t n = MIN(m->N - from, (size_t)BLOCK_ROWS);
+    return transformer_linear_blocks(m->N, m->K);
+}
 
-    gemm_f32(d_params + m->w_at + from * m->K, m->K, m->dY + from, m->N, true,
-        m->X, m->K, false, n, m->K, T, 1, 1);
-    for (size_t i = 0; i < T; i++)
-        kern()->axpy(d_params + m->b_at + from, 1, m->dY + i * m->N + from, n);
+/* Jobs of all the layer's matrices. */
+static size_t
+n_jobs(const struct pass *pass, size_t (*jobs_of)(const struct matrix *m))
+{
+    struct matrix m[MATRICES];
+    size_t n = layer_matrices(pass, m), jobs = 0;
+
+    for (size_t i = 0; i < n; i++)
+        jobs += jobs_of(&m[i]);
+    return jobs;
+}
+
+/* The matrix of a job, and which of its jobs it is. */
+static struct matrix
+matrix_of(const struct pass *pass, size_t (*jobs_of)(const struct matrix *m),
+    size_t *job)
+{
+    struct matrix m[MATRICES];
+    size_t i = 0;
+
+    (void)layer_matrices(pass, m);
+    for (; *job >= jobs_of(&m[i]); i++)
+        *job -= jobs_of(&m[i]);
+    return m[i];
+}
+
+static void
+pack_worker(void *arg, size_t shard_i, size_t thread_i)
+{
+    const struct pass *pass = arg;
+    const struct matrix m = matrix_of(pass, pack_jobs, &shard_i);
+    size_t from = shard_i * PACK_ROWS;
+    (void)thread_i;
+
+    transformer_linear_pack(
+        pass->tape->packed + (m.w_at - pass->run.t->layers[pass->layer].qkv_w),
+        pass->run.params + m.w_at, m.N, m.K, from,
+        MIN(m.N - from, (size_t)PACK_ROWS));
+}
+
+/* A block of the gradients over T rows. */
+static void
+matrix_grad(const struct pass *pass, const struct matrix *m, size_t T,
+    size_t block, size_t thread_i)
+{
+    const struct transformer_linear l = {.dY = m->dY,
+        .X = m->X,
+        .dW = pass->d_params + m->w_at,
+        .db = pass->d_params + m->b_at,
+        .T = T,
+        .N = m->N,
+        .K = m->K};
+
+    transformer_linear_block(&l, block,
+        pass->tape->factors + thread_i * transformer_linear_work_floats());
 }
 
 /* Gain and bias of a norm of width n: from the shards' sums at `at`. */
@@ -467,31 +562,14 @@ weights_worker(void *arg, size_t shard_i, size_t thread_i)
     const struct pass *pass = arg;
     const struct transformer *t = pass->run.t;
     const struct transformer_layer *l = &t->layers[pass->layer];
-    struct matrix m[MATRICES];
-    size_t n = layer_matrices(pass, m);
-    (void)thread_i;
 
-    for (size_t i = 0; i < n; i++) {
-        if (shard_i < n_blocks(&m[i])) {
-            block_grad(
-                &m[i], pass->d_params, pass->tape->T, shard_i * BLOCK_ROWS);
-            return;
-        }
-        shard_i -= n_blocks(&m[i]);
+    if (shard_i < n_jobs(pass, grad_jobs)) {
+        const struct matrix m = matrix_of(pass, grad_jobs, &shard_i);
+        matrix_grad(pass, &m, pass->tape->T, shard_i, thread_i);
+        return;
     }
     sum_shards(pass, l->norm1, 0, l->norm1_n);
     sum_shards(pass, l->norm2, 2 * t->width, t->config.hidden);
-}
-
-static size_t
-n_weight_jobs(const struct pass *pass)
-{
-    struct matrix m[MATRICES];
-    size_t n = layer_matrices(pass, m), jobs = 1;
-
-    for (size_t i = 0; i < n; i++)
-        jobs += n_blocks(&m[i]);
-    return jobs;
 }
 
 /* ------------------------------------------------- backward, both ends */
@@ -509,7 +587,6 @@ head_worker(void *arg, size_t shard_i, size_t thread_i)
     const struct matrix dense = {
         tape->dz, tape->work.f, t->dense_w, t->dense_b, D, c->hidden};
     (void)shard_i;
-    (void)thread_i;
 
     for (size_t i = 0; i < n; i++) {
         float *dz = tape->dz + i * D;
@@ -527,8 +604,8 @@ head_worker(void *arg, size_t shard_i, size_t thread_i)
     }
     for (size_t i = 0; i < n * D && c->dense_tanh; i++)
         tape->dz[i] *= 1 - tape->act[i] * tape->act[i];
-    for (size_t i = 0; i < D; i += BLOCK_ROWS)
-        block_grad(&dense, pass->d_params, n, i);
+    for (size_t i = 0; i < grad_jobs(&dense); i++)
+        matrix_grad(pass, &dense, n, i, thread_i);
     gemm_f32(tape->df, c->hidden, tape->dz, D, false,
         pass->run.params + t->dense_w, c->hidden, false, n, c->hidden, D, 1, 0);
 }
@@ -629,6 +706,8 @@ transformer_backward(const struct transformer *t, const float *params,
         return OK;
     /* the pool may have more threads than the forward pass had */
     err = transformer_work_begin(&tape->work, t, &tape->batch, pool);
+    if (err == OK)
+        err = backward_reserve(tape, t);
     if (err != OK)
         return err;
     size_t n_shards = tape->work.n_shards;
@@ -636,8 +715,9 @@ transformer_backward(const struct transformer *t, const float *params,
     pool_run(pool, n_shards, pool_worker, &pass);
     for (size_t i = t->config.layers; i-- > tape->first;) {
         pass.layer = i;
+        pool_run(pool, n_jobs(&pass, pack_jobs), pack_worker, &pass);
         pool_run(pool, n_shards, layer_worker, &pass);
-        pool_run(pool, n_weight_jobs(&pass), weights_worker, &pass);
+        pool_run(pool, n_jobs(&pass, grad_jobs) + 1, weights_worker, &pass);
     }
     if (tape->n_frozen > 0)
         return OK;
