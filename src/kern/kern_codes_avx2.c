@@ -3,10 +3,9 @@
  *
  * vpmaddubsw multiplies 32 bytes and adds them by twos in 16 bits; the products
  * of a strip (kern.h) are added there, and widened once a segment. So a step of
- * four dims is two instructions for 32 products, and one in eight more: 2.8
- * times the products of f32. Widening each step (2.0 times), or multiplying in
- * 16 bits by vpmaddwd (1.6), needs no strips, but its additions cost as much as
- * its products.
+ * four dims is two instructions for 32 products, and one in eight more: 2.5
+ * times the products of f32, measured. Widening each step is 2.0 times, and
+ * multiplying in 16 bits by vpmaddwd 1.6; they need no strips.
  */
 #include "kern/tables.h"
 

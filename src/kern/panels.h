@@ -12,9 +12,9 @@
  *         at most 127 to its largest value: panels_begin. Sums are exact, so
  *         products have the same bits in all kernel tables.
  *
- * On one core of a Zen 3 processor, 192 rows of MiniLM's shapes: f32 94 to 97
- * GFLOP/s (dnnl_sgemm 70 to 92 with the packing that it repeats), bf16 98 to
- * 99, int8 265 to 275 (1.6 times less by vpmaddwd on 16 bits).
+ * On one core of a Zen 3 processor, 192 rows of MiniLM's shapes: f32 90 to 97
+ * GFLOP/s (dnnl_sgemm 70 to 92 with the packing that it repeats), bf16 94 to
+ * 100, int8 228 to 254.
  */
 #ifndef KERN_PANELS_H
 #define KERN_PANELS_H

@@ -11,13 +11,14 @@
  *            on one tile in the first cache (0)
  *   pairs    of a training step (32), train  0: no training (1)
  *   length   only this one (0: 16, 32 and 128), threads  only so many (0)
- *   compute  of the linear layers when encoding: 0 f32, 1 bf16, 2 int8 (0)
  *
- * A line is a length of all sequences; sentences/s, GFLOP/s (linear layers and
- * attention), and the share of the peak of the threads used. A pair is two
- * sequences forward and backward, with a gradient of noise. one: the latency of
- * one sequence by one thread. Figures of one thread are by the processor time
- * that it took, which a busy machine disturbs least; those of two by the clock.
+ * A line is a length of all sequences and a way to compute: sentences/s,
+ * GFLOP/s (linear layers and attention), the share of the peak in f32 of the
+ * threads used, and with one thread the latency of one sequence. The ways take
+ * turns, and figures are medians. A pair that trains is two sequences forward
+ * and backward, with a gradient of noise. Figures of one thread are by the
+ * processor time that it took, which a busy machine disturbs least; those of
+ * two by the clock. bench_model_transformer.sh has PyTorch encode in turn.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@
 #include "model/transformer.h"
 
 static double tokens = 4096, budget = 0.5, peak = 0, pairs = 32, train = 1,
-              only_length = 0, only_threads = 0, compute = 0;
+              only_length = 0, only_threads = 0;
 
 static const struct transformer_config minilm = {.layers = 6,
     .hidden = 384,
@@ -59,8 +60,7 @@ read_option(const char *arg)
         double *to;
     } options[] = {{"tokens=", &tokens}, {"seconds=", &budget},
         {"peak=", &peak}, {"pairs=", &pairs}, {"train=", &train},
-        {"length=", &only_length}, {"threads=", &only_threads},
-        {"compute=", &compute}};
+        {"length=", &only_length}, {"threads=", &only_threads}};
 
     for (size_t i = 0; i < ARRAY_LEN(options); i++)
         if (strncmp(arg, options[i].key, strlen(options[i].key)) == 0) {
@@ -79,11 +79,14 @@ now_ns(size_t threads)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+#define COMPUTES 3
+static const char *const names[COMPUTES] = {"f32", "bf16", "int8"};
+
 struct bench {
     struct transformer t;
     float *params, *d_params, *out, *d_out;
     uint8_t *marks;
-    struct transformer_ready *ready;
+    struct transformer_ready *ready[COMPUTES], *now;
     struct transformer_work *work;
     struct transformer_tape *tape;
     uint32_t *ids;
@@ -139,8 +142,8 @@ lengths(struct bench *b, size_t n, size_t L)
 static void
 encode(struct bench *b)
 {
-    if (transformer_encode(&b->t, b->params, b->ready, b->work, &b->batch,
-            b->out, b->pool) != OK)
+    if (transformer_encode(&b->t, b->params, b->now, b->work, &b->batch, b->out,
+            b->pool) != OK)
         die("out of memory");
 }
 
@@ -204,17 +207,82 @@ open_bench(struct bench *b)
     b->offsets = calloc(cap + 1, sizeof *b->offsets);
     if (b->params == NULL || b->d_params == NULL || b->out == NULL ||
         b->d_out == NULL || b->marks == NULL || b->ids == NULL ||
-        b->offsets == NULL ||
-        transformer_ready_new(
-            &b->ready, &b->t, (enum transformer_compute)compute) != OK ||
-        transformer_work_new(&b->work) != OK ||
+        b->offsets == NULL || transformer_work_new(&b->work) != OK ||
         transformer_tape_new(&b->tape, &b->t, 0) != OK)
         die("out of memory");
     for (size_t i = 0; i < b->t.n_params; i++)
-        b->params[i] = 0.07f * (rng_float(&rng) - 0.5f);
+        b->params[i] = 0.02f * (float)rng_normal(&rng);
     for (size_t i = 0; i < cap * 384; i++)
         b->d_out[i] = 0.01f * (rng_float(&rng) - 0.5f);
-    transformer_ready_weights(b->ready, &b->t, b->params, NULL);
+    for (size_t c = 0; c < COMPUTES; c++) {
+        if (transformer_ready_new(
+                &b->ready[c], &b->t, (enum transformer_compute)c) != OK)
+            die("out of memory");
+        transformer_ready_weights(b->ready[c], &b->t, b->params, NULL);
+    }
+}
+
+/* The median seconds of a call in each way to compute, in turn. */
+static void
+encode_in_turn(struct bench *b, double out[COMPUTES])
+{
+    double took[COMPUTES][256], sum = 0;
+    size_t n = 0, threads = pool_threads(b->pool);
+
+    while ((sum < COMPUTES * budget || n < 4) && n < ARRAY_LEN(took[0])) {
+        for (size_t c = 0; c < COMPUTES; c++) {
+            b->now = b->ready[c];
+            int64_t start = now_ns(threads);
+            encode(b);
+            took[c][n] = (double)(now_ns(threads) - start) * 1e-9;
+            sum += took[c][n];
+        }
+        n++;
+    }
+    /* the first is warming up */
+    for (size_t c = 0; c < COMPUTES; c++) {
+        qsort(took[c] + 1, n - 1, sizeof *took[c], by_size);
+        out[c] = took[c][1 + (n - 1) / 2];
+    }
+}
+
+static void
+bench_encode(struct bench *b, size_t threads, size_t L)
+{
+    double work = operations(&b->t, (double)L), took[COMPUTES], one[COMPUTES];
+    size_t n = (size_t)tokens / L;
+
+    lengths(b, n, L);
+    encode_in_turn(b, took);
+    if (threads == 1) {
+        lengths(b, 1, L);
+        encode_in_turn(b, one);
+    }
+    for (size_t c = 0; c < COMPUTES; c++) {
+        double rate = (double)n / took[c];
+        printf("threads %zu length %3zu %-4s: %7.1f sentences/s, %5.1f "
+               "GFLOP/s, %3.0f%% of the peak, %.2f of f32",
+            threads, L, names[c], rate, rate * work * 1e-9,
+            rate * work * 1e-7 / (peak * (double)threads), took[0] / took[c]);
+        if (threads == 1)
+            printf("; one %.2f ms", one[c] * 1e3);
+        printf("\n");
+    }
+}
+
+static void
+bench_train(struct bench *b, size_t threads, size_t L)
+{
+    double work = operations(&b->t, (double)L);
+
+    lengths(b, 2 * (size_t)pairs, L);
+    double first = seconds(b, forward);
+    double rate = pairs / seconds(b, step);
+    printf("threads %zu length %3zu trains %6.1f pairs/s, %5.1f GFLOP/s, "
+           "%.0f%% of it forward, tape %.0f MB\n",
+        threads, L, rate, rate * 2 * 3 * work * 1e-9,
+        first * rate / pairs * 100,
+        (double)transformer_tape_bytes(b->tape) * 1e-6);
 }
 
 int
@@ -229,43 +297,24 @@ main(int argc, char **argv)
     open_bench(&b);
     if (!(peak > 0))
         peak = measure_peak();
-    printf("kernels %s, peak of a core %.0f GFLOP/s in f32, weights %.1f MB\n",
-        kern()->name, peak,
-        (double)transformer_ready_bytes(
-            &b.t, (enum transformer_compute)compute) *
-            1e-6);
+    printf("kernels %s, peak of a core %.0f GFLOP/s in f32, weights",
+        kern()->name, peak);
+    for (size_t c = 0; c < COMPUTES; c++)
+        printf(" %s %.1f MB", names[c],
+            (double)transformer_ready_bytes(&b.t, (enum transformer_compute)c) *
+                1e-6);
+    printf("\n");
     for (size_t threads = 1; threads <= 2; threads++) {
         if (only_threads > 0 && (size_t)only_threads != threads)
             continue;
         if (pool_new(&b.pool, threads, false) != OK)
             die("no threads");
         for (size_t i = 0; i < ARRAY_LEN(all); i++) {
-            size_t L = all[i], n = (size_t)tokens / L;
-            double work = operations(&b.t, (double)L);
-            if (only_length > 0 && (size_t)only_length != L)
+            if (only_length > 0 && (size_t)only_length != all[i])
                 continue;
-            lengths(&b, n, L);
-            double rate = (double)n / seconds(&b, encode);
-            printf("threads %zu length %3zu: %7.1f sentences/s, %5.1f GFLOP/s, "
-                   "%2.0f%% of the peak",
-                threads, L, rate, rate * work * 1e-9,
-                rate * work * 1e-7 / (peak * (double)threads));
-            if (threads == 1) {
-                lengths(&b, 1, L);
-                printf(", one %.2f ms", seconds(&b, encode) * 1e3);
-            }
-            n = 2 * (size_t)pairs;
-            if (train > 0) {
-                lengths(&b, n, L);
-                double first = seconds(&b, forward);
-                rate = pairs / seconds(&b, step);
-                printf("; trains %6.1f pairs/s, %5.1f GFLOP/s, %.0f%% of it "
-                       "forward, tape %.0f MB",
-                    rate, rate * 2 * 3 * work * 1e-9,
-                    first * rate / pairs * 100,
-                    (double)transformer_tape_bytes(b.tape) * 1e-6);
-            }
-            printf("\n");
+            bench_encode(&b, threads, all[i]);
+            if (train > 0)
+                bench_train(&b, threads, all[i]);
             (void)fflush(stdout);
         }
         pool_free(b.pool);

@@ -308,7 +308,7 @@ bound(enum panels_type type, const float *x, const float *w, double s, double t)
     }
     switch (type) {
     case PANELS_BF16:
-        return mass * (0x1p-9 + IN * EPS * 1.01);
+        return mass * (0x1p-8 + IN * EPS * 1.01);
     case PANELS_INT8: /* a value is rounded after its product by 1 / step */
         return error * (1 + 1e-4) + 3 * 0x1p-24 * (mass + error) + 1e-37;
     case PANELS_F32:
