@@ -406,12 +406,16 @@ t 1 import-encoder nowhere --name cli-x; says 'No such file'
 t 1 import-encoder items.ndjson --name cli-x; says 'is no folder'
 t 1 import-encoder folder --name cli-x; says 'has no config.json'
 mv model/model.safetensors model/pytorch_model.bin
-t 1 import-encoder model --name cli-x; says 'python3 -c'
+t 1 --url http://127.0.0.1:1 import-encoder model --name cli-x; says 'python3 -c'
 mv model/pytorch_model.bin model/model.safetensors
 t 1 import-encoder model --name static; says static
 ln -s nowhere model/dangling
 t 1 import-encoder model --name cli-x; says model/dangling
 rm model/dangling
+long=$(printf '%0150d' 0)
+: >"model/$long"
+t 1 import-encoder model --name cli-x; says "$long"
+rm "model/$long"
 printf x >>model/model.safetensors
 t 1 import-encoder model --name cli-x; says model.safetensors; says 422
 t 4 --url http://127.0.0.1:1 import-encoder model --name cli-x; says 'no daemon answers'
