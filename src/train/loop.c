@@ -426,6 +426,5 @@ train_run(struct encoder *encoder, const struct batch_example *examples,
     if (err == OK)
         err = run_steps(&r, checkpoint, progress, arg, result, fault);
     run_release(&r);
-    encoder_freeze(encoder, encoder_n_parts(encoder));
     return err;
 }

@@ -4,9 +4,10 @@
  * nothing.
  *
  * Method: every mechanism, texts and pictures, head and learned temperature
- * on: the run at once against the run stopped after step k and resumed in a
- * fresh encoder and bank; every byte of a state flipped, every length cut; a
- * state of other options or examples.
+ * on, and the layers of a transformer, whole and by low-rank factors: the run
+ * at once against the run stopped after step k and resumed in a fresh encoder
+ * and bank; every byte of a state flipped, every length cut; a state of other
+ * options or examples.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,11 +23,15 @@
 #include "base/rng.h"
 #include "kern/kern.h"
 #include "tests/support/train_kit.h"
+#include "tests/support/transformer_kit.h"
 #include "train/loop.h"
 
 #define N TRAIN_KIT_N
 #define D 32
 #define STEPS 9
+
+/* What the encoder is. */
+enum kind { TEXTS, PICTURES, NETWORK };
 
 static struct batch_example examples[N];
 
@@ -102,16 +107,21 @@ struct trial {
     double last_loss;
 };
 
+static enum err
+make(struct encoder **out, enum kind kind)
+{
+    if (kind == NETWORK)
+        return transformer_kit_build(out, TRANSFORMER_KIT_CONFIG, 3, NULL);
+    return encoder_new(out, kind == PICTURES ? "vision" : "static",
+        kind == PICTURES ? TRAIN_KIT_PICTURES : TRAIN_KIT_TEXT, NULL, NULL);
+}
+
 static void
-trial_init(struct trial *t, bool pictures)
+trial_init(struct trial *t, enum kind kind)
 {
     struct encoder_input inputs[N];
     memset(t, 0, sizeof *t);
-    assert_int_equal(
-        encoder_new(&t->encoder, pictures ? "vision" : "static",
-            pictures ? TRAIN_KIT_PICTURES : "{\"dims\":32,\"buckets\":1024}",
-            NULL, NULL),
-        OK);
+    assert_int_equal(make(&t->encoder, kind), OK);
     for (size_t i = 0; i < N; i++) {
         inputs[i] = examples[i].positive.input;
         t->keys[i] = examples[i].positive.key;
@@ -167,13 +177,30 @@ options_of(enum train_mechanism mechanism, bool pictures)
     return o;
 }
 
+/* Pairs of texts of the tokenizer's words. */
 static void
-fill(bool pictures)
+fill_words(void)
 {
-    if (pictures)
+    static char texts[2 * N][96];
+    train_kit_items(examples);
+    for (size_t i = 0; i < 2 * N; i++) {
+        struct batch_side *side =
+            i % 2 == 0 ? &examples[i / 2].anchor : &examples[i / 2].positive;
+        side->input.len = transformer_kit_text(texts[i], 96, 4 + i % 5, i);
+        side->input.text = texts[i];
+        side->key = i + 1;
+    }
+}
+
+static void
+fill(enum kind kind)
+{
+    if (kind == PICTURES)
         train_kit_pictures(examples);
-    else
+    else if (kind == TEXTS)
         train_kit_items(examples);
+    else
+        fill_words();
 }
 
 static void
@@ -191,22 +218,22 @@ same(const struct trial *a, const struct trial *b)
 }
 
 static void
-check_resume(bool pictures, const struct train_options *o)
+check_resume(enum kind kind, const struct train_options *o)
 {
     static struct trial whole, killed, resumed;
 
-    fill(pictures);
-    trial_init(&whole, pictures);
+    fill(kind);
+    trial_init(&whole, kind);
     assert_int_equal(trial_run(&whole, o, NULL, false), OK);
-    for (size_t k = 1; k < STEPS; k += pictures ? 3 : 2) {
+    for (size_t k = 1; k < STEPS; k += kind == TEXTS ? 2 : 3) {
         struct file file = {.due_at = k};
-        trial_init(&killed, pictures);
+        trial_init(&killed, kind);
         killed.stop_at = k + 1; /* one step beyond the saved one */
         file.steps = 0;
         assert_int_equal(trial_run(&killed, o, &file, false), ERR_CANCELLED);
         assert_true(file.n_saved >= 1);
         file.due_at = 0;
-        trial_init(&resumed, pictures);
+        trial_init(&resumed, kind);
         assert_int_equal(trial_run(&resumed, o, &file, true), OK);
         assert_true(resumed.n_calls < STEPS);
         same(&whole, &resumed);
@@ -225,7 +252,7 @@ test_resume_same_bits(void **state)
         for (int m = 0; m < TRAIN_MECHANISMS; m++) {
             struct train_options o =
                 options_of((enum train_mechanism)m, pictures);
-            check_resume(pictures, &o);
+            check_resume(pictures ? PICTURES : TEXTS, &o);
         }
     }
 }
@@ -238,7 +265,24 @@ test_resume_with_every_optimizer(void **state)
         struct train_options o = options_of(TRAIN_MOMENTUM_QUEUE, false);
         optimizer_options_default(&o.optimizer, (enum optimizer_kind)kind);
         o.loss = TRAIN_SYMMETRIC;
-        check_resume(false, &o);
+        check_resume(TEXTS, &o);
+    }
+}
+
+/* The factors are not in the encoder's parameters, and their moments are not
+   those of a whole run. */
+static void
+test_resume_of_every_update(void **state)
+{
+    (void)state;
+    for (int update = 0; update < TRAIN_ADAPTER; update++) {
+        struct train_options o = options_of(TRAIN_IN_BATCH, false);
+        o.pretext = TRAIN_PAIRS;
+        o.char_noise = 0;
+        train_options_update(&o, (enum train_update)update);
+        o.schedule.lr = 0.001f;
+        o.lora.targets[LORA_DOWN] = true;
+        check_resume(NETWORK, &o);
     }
 }
 
@@ -247,7 +291,7 @@ static void
 make_state(struct file *file, const struct train_options *o)
 {
     static struct trial t;
-    trial_init(&t, false);
+    trial_init(&t, TEXTS);
     *file = (struct file){.due_at = 4};
     assert_int_equal(trial_run(&t, o, file, false), OK);
     assert_int_equal(file->n_saved, 1);
@@ -260,8 +304,8 @@ static void
 refused(const struct train_options *o, struct file *file, enum err want)
 {
     static struct trial t, untouched;
-    trial_init(&t, false);
-    trial_init(&untouched, false);
+    trial_init(&t, TEXTS);
+    trial_init(&untouched, TEXTS);
     size_t n;
     assert_int_equal(trial_run(&t, o, file, true), want);
     assert_int_equal(t.n_calls, 0);
@@ -283,7 +327,7 @@ test_damage_is_refused(void **state)
     struct rng rng;
 
     (void)state;
-    fill(false);
+    fill(TEXTS);
     make_state(&file, &o);
     rng_seed(&rng, 1);
     for (int i = 0; i < 36; i++) {
@@ -308,7 +352,7 @@ test_queue_numbers_are_checked(void **state)
     struct file file;
 
     (void)state;
-    fill(false);
+    fill(TEXTS);
     make_state(&file, &o);
     /* any number may stand where the count of the queue does */
     for (size_t at = 113; at + 8 <= file.n; at += file.n / 24) {
@@ -325,11 +369,11 @@ static void
 test_other_runs_are_refused(void **state)
 {
     const struct train_options o = options_of(TRAIN_IN_BATCH, false);
-    struct train_options other[10];
+    struct train_options other[14];
     struct file file;
 
     (void)state;
-    fill(false);
+    fill(TEXTS);
     make_state(&file, &o);
     for (size_t i = 0; i < ARRAY_LEN(other); i++)
         other[i] = o;
@@ -344,6 +388,10 @@ test_other_runs_are_refused(void **state)
     other[8].mechanism = TRAIN_MOMENTUM_QUEUE;
     other[8].loss = TRAIN_SYMMETRIC;
     other[9].max_steps = STEPS + 1;
+    other[10].layers++;
+    other[11].lora.rank++;
+    other[12].lora.alpha *= 2;
+    other[13].lora.targets[LORA_KEY] = true;
     for (size_t i = 0; i < ARRAY_LEN(other); i++)
         refused(&other[i], &file, ERR_CORRUPT);
     examples[7].weight = 2;
@@ -351,7 +399,7 @@ test_other_runs_are_refused(void **state)
     examples[7].weight = 1;
     examples[7].anchor.key++;
     refused(&o, &file, ERR_CORRUPT);
-    fill(false);
+    fill(TEXTS);
     free(file.bytes);
 }
 
@@ -365,9 +413,9 @@ test_another_bank_is_refused(void **state)
     struct file file;
 
     (void)state;
-    fill(false);
+    fill(TEXTS);
     make_state(&file, &o);
-    trial_init(&t, false);
+    trial_init(&t, TEXTS);
     t.keys[11]++;
     assert_int_equal(trial_run(&t, &o, &file, true), ERR_CORRUPT);
     t.keys[11]--;
@@ -386,9 +434,9 @@ test_other_beginnings_are_refused(void **state)
     struct file file;
 
     (void)state;
-    fill(false);
+    fill(TEXTS);
     make_state(&file, &o);
-    trial_init(&t, false);
+    trial_init(&t, TEXTS);
     t.origin = 1;
     assert_int_equal(trial_run(&t, &o, &file, true), ERR_CORRUPT);
     assert_non_null(strstr(t.fault.detail, "another encoder"));
@@ -399,7 +447,7 @@ test_other_beginnings_are_refused(void **state)
     if (strcmp(kern()->name, "scalar") == 0) {
         print_message("one kernel table only: no other to resume with\n");
     } else {
-        trial_init(&t, false);
+        trial_init(&t, TEXTS);
         assert_int_equal(setenv("KINDRED_KERNELS", "scalar", 1), 0);
         kern_init();
         assert_string_equal(kern()->name, "scalar");
@@ -421,8 +469,8 @@ test_errors_are_passed_on(void **state)
     static struct trial t;
 
     (void)state;
-    fill(false);
-    trial_init(&t, false);
+    fill(TEXTS);
+    trial_init(&t, TEXTS);
     assert_int_equal(trial_run(&t, &o, &file, false), ERR_FULL);
     assert_int_equal(file.n_begun, 1);
     assert_int_equal(file.n_saved, 0);
@@ -437,11 +485,11 @@ test_memory_runs_out(void **state)
     struct file file;
 
     (void)state;
-    fill(false);
+    fill(TEXTS);
     make_state(&file, &o);
     for (uint64_t n = 1;; n++) {
         static struct trial t;
-        trial_init(&t, false);
+        trial_init(&t, TEXTS);
         alloc_fail_at(n);
         enum err err = trial_run(&t, &o, &file, true);
         uint64_t seen = alloc_fail_at(0);
@@ -459,6 +507,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_resume_same_bits),
         cmocka_unit_test(test_resume_with_every_optimizer),
+        cmocka_unit_test(test_resume_of_every_update),
         cmocka_unit_test(test_damage_is_refused),
         cmocka_unit_test(test_queue_numbers_are_checked),
         cmocka_unit_test(test_other_runs_are_refused),
