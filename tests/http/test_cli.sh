@@ -415,6 +415,7 @@ rm model/dangling
 long=$(printf '%0150d' 0)
 : >"model/$long"
 t 1 import-encoder model --name cli-x; says "$long"
+if grep -q '(4..' err; then fail 'half a folder is sent to its end'; else passed=$((passed + 1)); fi
 rm "model/$long"
 printf x >>model/model.safetensors
 t 1 import-encoder model --name cli-x; says model.safetensors; says 422
