@@ -42,7 +42,7 @@ struct transformer_scratch {
     struct transformer_acts acts; /* of a layer that keeps nothing */
     float *next;                  /* [T, width] pre: the layer's output */
     float *residual;              /* [T, H] */
-    float *g;                     /* [T, ffn] act(u) */
+    float *g;                     /* [T, ffn] act(u); or codes of an input */
     float *attention;             /* [attention's workspace] */
 };
 

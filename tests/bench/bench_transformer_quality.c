@@ -131,8 +131,8 @@ encode(const struct transformer *t, const float *params,
     static uint32_t ids[BATCH * LITE_TOKENS];
     size_t offsets[BATCH + 1] = {0}, full;
     struct tokenizer_workspace *space = tokenizer_workspace_new();
-    struct transformer_ready *ready;
-    struct transformer_work *work;
+    struct transformer_ready *ready = NULL;
+    struct transformer_work *work = NULL;
 
     if (space == NULL || transformer_ready_new(&ready, t, compute) != OK ||
         transformer_work_new(&work) != OK)
