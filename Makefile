@@ -297,7 +297,7 @@ check-run:
 
 check-variant:
 	@$(MAKE) --no-print-directory -j$(JOBS) check-build
-	@KINDRED_BUILD=$(B) KINDRED_TIER=full JOBS=$(JOBS) \
+	@KINDRED_BUILD=$(B) KINDRED_TIER=full JOBS=$(JOBS) TEST_SECONDS_MAX=3600 \
 	    sh tests/support/run_tests.sh $(TESTS) \
 	    $(foreach f,$(FUZZERS),replay:$(f)) $(wildcard tests/http/run.sh)
 

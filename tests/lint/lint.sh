@@ -90,6 +90,7 @@ only() { # HEADER-PATTERN ALLOWED-FILES-PATTERN
     only '(jpeglib|jerror)\.h|webp/[^>]*' 'src/image/decode[^:]*'
     only 'png\.h' 'src/image/(decode[^:]*|write_png\.c)'
     only 'ini\.h' 'server/config\.c'
+    only 'archive(_entry)?\.h' 'src/base/tarball\.c'
 } >"$found"
 verdict "exclusive headers"
 

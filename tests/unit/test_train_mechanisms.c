@@ -108,6 +108,7 @@ small_run(
         pictures ? ENCODER_READS_IMAGE : ENCODER_READS_TEXT, pictures ? 1 : 0);
     o.batch = 12;
     o.epochs = 16;
+    o.min_steps = 0;
     o.temperature = 0.1f;
     o.queue = 20;
     o.momentum = 0.5f;
