@@ -195,10 +195,9 @@ tape_reserve(
     }
     if (n > tape->cap_sequences || tape->z == NULL) {
         size_t cap = MAX(n, (size_t)1);
-        size_t floats = carve_sequences(tape, t, NULL, cap);
         tape->cap_sequences = 0;
         mem_free(tape->z);
-        tape->z = NULL;
+        size_t floats = carve_sequences(tape, t, NULL, cap); /* z is NULL */
         float *block = mem_alloc_aligned(floats, sizeof(float));
         if (block == NULL)
             return ERR_NOMEM;
