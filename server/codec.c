@@ -357,6 +357,13 @@ codec_write_collection(
     buf_add_str(out, "]}");
 }
 
+static void
+put_json_or_null(struct buf *out, const char *name, const char *json)
+{
+    buf_printf(out, ",\"%s\":", name);
+    buf_add_str(out, json && json[0] ? json : "null");
+}
+
 void
 codec_write_generation(
     struct buf *out, const struct engine_generation *generation)
@@ -375,21 +382,20 @@ codec_write_generation(
     buf_json_double(out, generation->temperature);
     buf_printf(out, ",\"created_ms\":%lld", (long long)generation->created_ms);
     put_id_or_null(out, "promoted_ms", generation->promoted_ms);
-    buf_printf(out, ",\"weights_bytes\":%llu,\"config\":",
+    buf_printf(out, ",\"family\":\"%s\",\"dims\":%zu,\"weights_bytes\":%llu",
+        generation->family, generation->dims,
         (unsigned long long)generation->weights_bytes);
-    buf_add_str(
-        out, generation->config_json[0] ? generation->config_json : "null");
-    buf_add_str(out, ",\"report\":");
-    buf_add_str(
-        out, generation->report_json[0] ? generation->report_json : "null");
+    put_id_or_null(out, "parameters", (int64_t)generation->n_params);
+    buf_add_str(out, ",\"encoder\":");
+    if (generation->encoder) {
+        buf_json_cstr(out, generation->encoder);
+    } else {
+        buf_add_str(out, "null");
+    }
+    put_json_or_null(out, "card", generation->card_json);
+    put_json_or_null(out, "config", generation->config_json);
+    put_json_or_null(out, "report", generation->report_json);
     buf_add_char(out, '}');
-}
-
-static void
-put_json_or_null(struct buf *out, const char *name, const char *json)
-{
-    buf_printf(out, ",\"%s\":", name);
-    buf_add_str(out, json && json[0] ? json : "null");
 }
 
 void

@@ -698,8 +698,15 @@ struct engine_generation {
     int64_t created_ms;
     int64_t promoted_ms;     /* 0: never */
     const char *report_json; /* the judge's report, "null" when there is none */
-    const char *config_json; /* the encoder's settings */
-    uint64_t weights_bytes;  /* of the safetensors file */
+    const char *family;      /* of the encoder, as its settings are */
+    size_t dims;
+    const char *config_json;
+    uint64_t weights_bytes; /* of the safetensors file */
+    /* Of the imported encoder that the first generation was; all 0 and NULL
+       without one. */
+    const char *encoder;   /* its name */
+    uint64_t n_params;     /* which no round changes, but for an adapter */
+    const char *card_json; /* what its publisher says */
 };
 enum err engine_generations_list(struct engine *engine, const char *collection,
     struct arena *arena, struct engine_generation **out, size_t *n,

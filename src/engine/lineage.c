@@ -8,6 +8,7 @@
 #include "base/failpoint.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "store/encoders.h"
 #include "store/weights.h"
 #include "engine/internal.h"
 
@@ -712,9 +713,23 @@ engine_rollback(struct engine *engine, const char *collection,
 
 /* ---- reading ------------------------------------------------------------- */
 
+/* The imported encoder that a collection began with; id 0 without one. */
 static enum err
-view(const struct generation_row *row, struct arena *arena,
-    struct engine_generation *out)
+read_origin(struct db *db, const struct collection *c, struct arena *arena,
+    struct encoder_row *out)
+{
+    struct generation_row first;
+    *out = (struct encoder_row){.id = 0};
+    enum err err = generations_get(db, c->id, 1, arena, &first);
+    if (!err && first.encoder != 0) {
+        err = encoders_get_by_id(db, first.encoder, arena, out);
+    }
+    return err == ERR_NOT_FOUND ? OK : err; /* deleted: nothing is known */
+}
+
+static enum err
+view(const struct generation_row *row, const struct encoder_row *origin,
+    struct arena *arena, struct engine_generation *out)
 {
     struct store_text report =
         row->report.s ? row->report : store_text_of("null");
@@ -728,12 +743,20 @@ view(const struct generation_row *row, struct arena *arena,
         .trained = row->weights != WEIGHTS_NONE || row->encoder != 0,
         .created_ms = row->created_ms,
         .promoted_ms = row->published_ms,
+        .dims = (size_t)row->dims,
         .weights_bytes = (uint64_t)row->weights_bytes};
     sha256_hex(row->fingerprint, v.space);
+    v.family = arena_strndup(arena, row->family.s ? row->family.s : "",
+        row->family.s ? row->family.len : 0);
+    if (origin->id != 0) {
+        v.encoder = origin->facts.name.s;
+        v.card_json = origin->facts.card.s;
+        v.n_params = (uint64_t)origin->facts.n_params;
+    }
     v.report_json = arena_strndup(arena, report.s, report.len);
     v.config_json = arena_strndup(arena, row->config.s ? row->config.s : "{}",
         row->config.s ? row->config.len : 2);
-    if (!v.report_json || !v.config_json) {
+    if (!v.report_json || !v.config_json || !v.family) {
         return ERR_NOMEM;
     }
     *out = v;
@@ -742,6 +765,7 @@ view(const struct generation_row *row, struct arena *arena,
 
 struct list {
     struct arena *arena;
+    struct encoder_row origin;
     struct engine_generation *v;
     size_t n, cap;
 };
@@ -762,7 +786,7 @@ list_row(void *arg, const struct generation_row *row)
         list->v = v;
         list->cap = cap;
     }
-    enum err err = view(row, list->arena, &list->v[list->n]);
+    enum err err = view(row, &list->origin, list->arena, &list->v[list->n]);
     list->n += !err;
     return err;
 }
@@ -781,7 +805,10 @@ engine_generations_list(struct engine *engine, const char *collection,
     struct db *db;
     err = store_read_begin(engine->store, &db);
     if (!err) {
-        err = generations_list(db, c->id, 0, 100000, list_row, &list);
+        err = read_origin(db, c, arena, &list.origin);
+        if (!err) {
+            err = generations_list(db, c->id, 0, 100000, list_row, &list);
+        }
         store_read_end(engine->store, db);
     }
     collection_unref(c);
@@ -803,14 +830,25 @@ engine_generation_get(struct engine *engine, const char *collection,
         return err;
     }
     struct generation_row row;
-    err = read_generation(c, generation, arena, &row);
-    collection_unref(c);
-    if (err == ERR_NOT_FOUND) {
-        return fault_set(fault, err, "", "there is no generation %lld",
-            (long long)generation);
-    }
+    struct encoder_row origin;
+    struct db *db;
+    err = store_read_begin(engine->store, &db);
     if (!err) {
-        err = view(&row, arena, out);
+        err = generations_get(db, c->id, generation, arena, &row);
+        bool absent = err == ERR_NOT_FOUND;
+        if (!err) {
+            err = read_origin(db, c, arena, &origin);
+        }
+        store_read_end(engine->store, db);
+        if (absent) {
+            collection_unref(c);
+            return fault_set(fault, err, "", "there is no generation %lld",
+                (long long)generation);
+        }
+    }
+    collection_unref(c);
+    if (!err) {
+        err = view(&row, &origin, arena, out);
     }
     return fault_of(fault, err, "reading the generation");
 }

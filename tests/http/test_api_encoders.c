@@ -503,6 +503,46 @@ test_use(void **state)
         kit_send(daemon, "DELETE", PATH_OF("tiny"), NULL), 409, "words");
 }
 
+/* What is known of the encoder stands at its generations; where there is no
+   imported one, nothing is said of it. */
+static void
+test_card(void **state)
+{
+    (void)state;
+    struct kit_reply reply = kit_get(daemon, "/v1/encoders/tiny");
+    json_int_t n = json_integer_value(kit_at(reply.json, "/parameters"));
+    kit_reply_free(&reply);
+    reply = kit_get(daemon, C "/generations/1");
+    assert_int_equal(reply.status, 200);
+    assert_string_equal(
+        json_string_value(kit_at(reply.json, "/family")), "transformer");
+    assert_string_equal(
+        json_string_value(kit_at(reply.json, "/encoder")), "tiny");
+    assert_string_equal(
+        json_string_value(kit_at(reply.json, "/card/license")), "mit");
+    assert_true(n > 0);
+    assert_int_equal(json_integer_value(kit_at(reply.json, "/parameters")), n);
+    assert_int_equal(json_integer_value(kit_at(reply.json, "/dims")),
+        json_integer_value(kit_at(reply.json, "/config/dims")));
+    kit_reply_free(&reply);
+    reply = kit_get(daemon, C "/generations");
+    assert_string_equal(
+        json_string_value(kit_at(reply.json, "/generations/0/encoder")),
+        "tiny");
+    kit_reply_free(&reply);
+
+    assert_status(kit_send(daemon, "PUT", "/v1/collections/hashed", "{}"), 201);
+    reply = kit_get(daemon, "/v1/collections/hashed/generations/1");
+    assert_string_equal(
+        json_string_value(kit_at(reply.json, "/family")), "static");
+    assert_true(json_is_null(kit_at(reply.json, "/encoder")));
+    assert_true(json_is_null(kit_at(reply.json, "/card")));
+    assert_true(json_is_null(kit_at(reply.json, "/parameters")));
+    kit_reply_free(&reply);
+    assert_status(
+        kit_send(daemon, "DELETE", "/v1/collections/hashed", NULL), 204);
+}
+
 static void
 test_folder(void **state)
 {
@@ -637,7 +677,8 @@ main(void)
         cmocka_unit_test(test_refused_bodies),
         cmocka_unit_test(test_refused_folders), cmocka_unit_test(test_memory),
         cmocka_unit_test_teardown(test_limits, end_own),
-        cmocka_unit_test(test_use), cmocka_unit_test(test_folder),
+        cmocka_unit_test(test_use), cmocka_unit_test(test_card),
+        cmocka_unit_test(test_folder),
         cmocka_unit_test_teardown(test_start, end_own)};
     return cmocka_run_group_tests_name("encoders", tests, setup, teardown);
 }
