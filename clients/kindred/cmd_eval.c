@@ -33,6 +33,9 @@ static const struct opt eval_opts[] = {
         "do not delete the collection afterwards"},
     {"set", 's', OPT_LIST, EVAL(set), "KEY=VALUE",
         "a setting of the collection that is made (dims=256)"},
+    {"each-compute", 0, OPT_FLAG, EVAL(each_compute), NULL,
+        "retrieval, sts, intent with an imported encoder (-s encoder=NAME): "
+        "measure it in f32, bf16 and int8, side by side"},
     {"learn", 0, OPT_FLAG, EVAL(learn), NULL,
         "intent: make pairs of the training labels, train, measure again"},
     {"rounds", 0, OPT_INT, EVAL(rounds), "N",
@@ -184,21 +187,27 @@ eval_search(struct eval *eval, const json_t *texts, size_t k,
 
 /* ---- the command --------------------------------------------------------- */
 
+static json_t *
+figures_json(const struct eval *eval)
+{
+    json_t *figures = json_object();
+    for (size_t i = 0; i < eval->n_figures; i++) {
+        const struct figure *figure = &eval->figures[i];
+        json_t *one = json_object();
+        json_object_set_new(one, "value", json_real(figure->estimate.value));
+        json_object_set_new(one, "low", json_real(figure->estimate.low));
+        json_object_set_new(one, "high", json_real(figure->estimate.high));
+        json_object_set_new(figures, figure->name, one);
+    }
+    return figures;
+}
+
 static void
 figures_print(const struct eval *eval, const char *task, const char *what)
 {
     if (eval->cli->global.json) {
         json_t *all = json_object();
-        json_t *figures = json_object();
-        for (size_t i = 0; i < eval->n_figures; i++) {
-            const struct figure *figure = &eval->figures[i];
-            json_t *one = json_object();
-            json_object_set_new(
-                one, "value", json_real(figure->estimate.value));
-            json_object_set_new(one, "low", json_real(figure->estimate.low));
-            json_object_set_new(one, "high", json_real(figure->estimate.high));
-            json_object_set_new(figures, figure->name, one);
-        }
+        json_t *figures = figures_json(eval);
         json_object_set_new(all, "task", json_string(task));
         json_object_set_new(all, "data", json_string(what));
         json_object_set_new(
@@ -260,32 +269,111 @@ task_of(size_t *n_args, char ***args)
     return NULL;
 }
 
+/* One run of a task, with the end of its collection. */
+static int
+run_task(struct eval *eval, const char *task, char **args)
+{
+    int rc;
+    buf_init(&eval->path, 1 << 16);
+    if (strcmp(task, "retrieval") == 0)
+        rc = eval_retrieval(eval, args[0]);
+    else if (strcmp(task, "sts") == 0)
+        rc = eval_sts(eval, args[0]);
+    else if (strcmp(task, "intent") == 0)
+        rc = eval_intent(eval, args[0], args[1]);
+    else if (strcmp(task, "knn") == 0)
+        rc = eval_knn(eval, args[0]);
+    else if (strcmp(task, "judged") == 0)
+        rc = eval_judged(eval);
+    else
+        rc = eval_run_file(eval, args[0], args[1]);
+    int end = collection_end(eval);
+    buf_release(&eval->path);
+    return rc != EXIT_DONE ? rc : end;
+}
+
+/* ---- the ways to compute, side by side ----------------------------------- */
+
+#define COMPUTES 3
+static const char *const computes[COMPUTES] = {"f32", "bf16", "int8"};
+
+static void
+computes_print(
+    const struct eval runs[COMPUTES], const char *task, const char *what)
+{
+    if (runs[0].cli->global.json) {
+        json_t *all = json_object(), *each = json_object();
+        for (size_t i = 0; i < COMPUTES; i++)
+            json_object_set_new(each, computes[i], figures_json(&runs[i]));
+        json_object_set_new(all, "task", json_string(task));
+        json_object_set_new(all, "data", json_string(what));
+        json_object_set_new(all, "computes", each);
+        print_json(all);
+        json_decref(all);
+        return;
+    }
+    struct table table;
+    printf("%s on %s: %zu queries\n", task, what, runs[0].n_queries);
+    table_init(&table, "lrrrrr", "figure", "f32", "bf16", "int8", "bf16 - f32",
+        "int8 - f32");
+    for (size_t i = 0; i < runs[0].n_figures; i++) {
+        char value[COMPUTES][32], off[COMPUTES][32];
+        for (size_t c = 0; c < COMPUTES; c++) {
+            double v = runs[c].figures[i].estimate.value;
+            snprintf(value[c], sizeof(value[c]), "%.4f", v);
+            snprintf(off[c], sizeof(off[c]), "%+.4f",
+                v - runs[0].figures[i].estimate.value);
+        }
+        table_row(&table, runs[0].figures[i].name, value[0], value[1], value[2],
+            off[1], off[2]);
+    }
+    table_print(&table);
+    table_release(&table);
+}
+
+static int
+run_each_compute(struct cli *cli, const struct eval_opts *opts,
+    const char *task, size_t n_args, char **args)
+{
+    struct eval_opts each[COMPUTES];
+    struct eval runs[COMPUTES];
+    bool takes = strcmp(task, "retrieval") == 0 || strcmp(task, "sts") == 0 ||
+                 strcmp(task, "intent") == 0;
+    if (!takes || opts->use || opts->name != NULL || opts->learn ||
+        opts->set.n == ARGS_LIST_MAX) {
+        complain("eval: --each-compute is for retrieval, sts and intent, each "
+                 "time in a collection that is made for it: not with --use, "
+                 "--name or --learn");
+        return EXIT_USAGE;
+    }
+    for (size_t i = 0; i < COMPUTES; i++) {
+        static const char *const set[COMPUTES] = {"encoder_config.compute=f32",
+            "encoder_config.compute=bf16", "encoder_config.compute=int8"};
+        each[i] = *opts;
+        each[i].set.v[each[i].set.n++] = set[i];
+        runs[i] = (struct eval){.cli = cli, .opts = &each[i]};
+        int rc = run_task(&runs[i], task, args);
+        if (rc != EXIT_DONE)
+            return rc;
+    }
+    computes_print(runs, task, args[n_args - 1]);
+    return EXIT_DONE;
+}
+
 static int
 eval_run(struct cli *cli, void *opts, size_t n_args, char **args)
 {
+    const struct eval_opts *o = opts;
     const char *task = task_of(&n_args, &args);
     if (task == NULL)
         return EXIT_USAGE;
+    if (o->each_compute)
+        return run_each_compute(cli, o, task, n_args, args);
     struct eval eval = {.cli = cli, .opts = opts};
-    int rc;
-    buf_init(&eval.path, 1 << 16);
-    if (strcmp(task, "retrieval") == 0)
-        rc = eval_retrieval(&eval, args[0]);
-    else if (strcmp(task, "sts") == 0)
-        rc = eval_sts(&eval, args[0]);
-    else if (strcmp(task, "intent") == 0)
-        rc = eval_intent(&eval, args[0], args[1]);
-    else if (strcmp(task, "knn") == 0)
-        rc = eval_knn(&eval, args[0]);
-    else if (strcmp(task, "judged") == 0)
-        rc = eval_judged(&eval);
-    else
-        rc = eval_run_file(&eval, args[0], args[1]);
+    int rc = run_task(&eval, task, args);
     if (rc == EXIT_DONE)
         figures_print(&eval, task, n_args > 0 ? args[n_args - 1] : eval.name);
-    int end = collection_end(&eval);
-    buf_release(&eval.path);
-    return rc != EXIT_DONE ? rc : end;
+    return rc;
 }
 
 const struct command command_eval = {.name = "eval",

@@ -19,6 +19,7 @@ struct eval_opts {
     bool use;
     bool keep;
     bool learn;
+    bool each_compute;
     long long rounds;
     long long limit;
     const char *write_to;

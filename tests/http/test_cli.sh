@@ -384,6 +384,12 @@ has 'encoder cli-tiny imported'; has '16 dimensions'; has mit; says 'create NAME
 t 0 import-encoder model/ -n cli-tiny; has 'is there already'
 t 0 --json -q import-encoder model --name cli-tiny; has '"fingerprint"'
 t 0 encoders; has cli-tiny; has mit
+printf 'score\ts1\ts2\n5.0\tred fruits\tred fruit\n0.0\tred fruits\tweb servers\n2.0\tred\tweb red\n' >near.tsv
+t 0 eval sts near.tsv -s encoder=cli-tiny --each-compute; has 'int8 - f32'; has Pearson; has '+0.0000'
+t 0 --json -q eval sts near.tsv -s encoder=cli-tiny --each-compute; has '"bf16"'
+t 2 eval sts near.tsv --use --each-compute; says 'not with --use'
+t 2 eval judged --each-compute; says '--each-compute is for'
+t 1 eval sts near.tsv --each-compute; says compute
 t 0 --json encoders; has '"families"'
 t 0 create cli-words --encoder cli-tiny; has made
 t 0 -c cli-words index lines.txt
