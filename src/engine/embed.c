@@ -73,7 +73,7 @@ take_static(struct engine *engine, struct model *m, struct fault *fault)
     /* "{}" and the complete settings are one encoder: share by the latter. */
     struct encoder *encoder = NULL;
     enum err err = OK;
-    pthread_mutex_lock(&engine->creating);
+    pthread_mutex_lock(&engine->families);
     if (engine->static_config) {
         buf_add_str(&config, engine->static_config);
         err = buf_status(&config);
@@ -83,7 +83,7 @@ take_static(struct engine *engine, struct model *m, struct fault *fault)
             engine->static_config = mem_strdup(config.data);
         }
     }
-    pthread_mutex_unlock(&engine->creating);
+    pthread_mutex_unlock(&engine->families);
     if (!err) {
         struct encoder_source source = {
             .family = "static", .config_json = config.data};

@@ -165,11 +165,14 @@ struct import_op {
     int64_t id;
 };
 
+/* What a failed import could not even give up (a full disk) goes as well: no
+   other is under way. */
 static enum err
 run_create(struct db *db, void *arg)
 {
     struct import_op *op = arg;
-    return encoders_create(db, &op->facts, op->now_ms, &op->id);
+    enum err err = encoders_discard_partial(db);
+    return err ? err : encoders_create(db, &op->facts, op->now_ms, &op->id);
 }
 
 static enum err
@@ -278,7 +281,9 @@ import(struct engine *engine, const char *name, const struct encoder *encoder,
         if (undo) {
             log_warn("engine", "import undo=%s", err_text(undo));
         }
-        keeper_wake(engine->keeper);
+    }
+    keeper_wake(engine->keeper); /* this import's remains, or another's */
+    if (err) {
         return err;
     }
     *created = true;

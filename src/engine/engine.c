@@ -89,6 +89,7 @@ engine_open(struct engine **out, const struct engine_config *config,
     kern_init(); /* before any thread of ours starts */
     pthread_rwlock_init(&engine->registry, NULL);
     pthread_mutex_init(&engine->creating, NULL);
+    pthread_mutex_init(&engine->families, NULL);
     pthread_mutex_init(&engine->importing, NULL);
     pthread_mutex_init(&engine->asking, NULL);
     encoder_registry_init(&engine->encoders);
@@ -146,6 +147,7 @@ engine_close(struct engine *engine)
     encoder_registry_release(&engine->encoders);
     pthread_rwlock_destroy(&engine->registry);
     pthread_mutex_destroy(&engine->creating);
+    pthread_mutex_destroy(&engine->families);
     pthread_mutex_destroy(&engine->importing);
     pthread_mutex_destroy(&engine->asking);
     mem_free(engine->static_config);
@@ -216,7 +218,7 @@ static const char *const image_types[] = {
     "image/jpeg", "image/png", "image/webp", NULL};
 
 /* The complete settings of pictures' default encoder, made when they are asked
-   for the first time; under engine->creating. */
+   for the first time; under engine->families. */
 static enum err
 know_vision(struct engine *engine)
 {
@@ -247,7 +249,7 @@ describe_encoders(
         return ERR_NOMEM;
     }
     const char *config = "{}", *vision = "{}";
-    pthread_mutex_lock(&engine->creating);
+    pthread_mutex_lock(&engine->families);
     if (know_vision(engine) == OK) {
         vision = arena_strndup(
             arena, engine->vision_config, strlen(engine->vision_config));
@@ -256,7 +258,7 @@ describe_encoders(
         config = arena_strndup(
             arena, engine->static_config, strlen(engine->static_config));
     }
-    pthread_mutex_unlock(&engine->creating);
+    pthread_mutex_unlock(&engine->families);
     e[0] = (struct engine_encoder_info){.name = "static",
         .reads = "text",
         .description = "hashed words and character n-grams with learned "

@@ -116,8 +116,9 @@ struct engine {
                                   name, so that the next use need not load it */
 
     pthread_mutex_t creating; /* one collection or alias at a time */
+    pthread_mutex_t families; /* over the following */
     char *static_config;      /* complete settings of the default encoder,
-                                 once they are known; under creating */
+                                 once they are known */
     char *vision_config;      /* the same of pictures' */
     size_t vision_dims;
     struct impressions *impressions;

@@ -24,7 +24,7 @@ struct task {
     struct ann_hit *hits;
     int64_t *items;
     struct encoder_info info; /* of a text that is encoded */
-    bool encoded;
+    bool encoded;             /* vector and info are there */
     double started_ms, encode_ms, scan_ms;
 };
 
@@ -307,7 +307,7 @@ static enum err
 prepare(struct run *run, struct task *t)
 {
     const struct engine_query *q = t->query;
-    t->started_ms = now_ms();
+    double from = now_ms();
     enum err err = check_query(q, t->fault);
     if (err) {
         return err;
@@ -327,7 +327,7 @@ prepare(struct run *run, struct task *t)
     } else {
         err = from_items(run, t);
     }
-    t->encode_ms = now_ms() - t->started_ms;
+    t->encode_ms += now_ms() - from;
     if (!err && q->filter_json) {
         err = select_rows(
             run->c, q->filter_json, "/filter", run->arena, &t->rows, t->fault);
@@ -550,6 +550,58 @@ end(struct run *run)
     collection_unref(run->c);
 }
 
+/* May the text be encoded? prepare says why not, to whom it concerns. */
+static bool
+is_text(struct run *run, const struct task *t, const struct encoder *encoder)
+{
+    struct fault unused = {.err = OK};
+    struct task probe = *t;
+    probe.fault = &unused;
+    return t->query->text.s && !check_query(t->query, &unused) &&
+           !check_text(run, &probe, encoder);
+}
+
+/* The texts of a call, together, and before it enters the roster: no removed
+   item waits for a network. */
+static enum err
+encode_texts(struct run *run, struct task *tasks, size_t n)
+{
+    const struct encoder *encoder = encoder_ref_get(run->live->encoder);
+    struct task **which = arena_alloc(run->arena, n, sizeof(*which));
+    size_t m = 0;
+    for (size_t i = 0; i < n && which; i++) {
+        if (is_text(run, &tasks[i], encoder)) {
+            which[m++] = &tasks[i];
+        }
+    }
+    if (m == 0) {
+        return which ? OK : ERR_NOMEM;
+    }
+    struct encoder_input *inputs = arena_alloc(run->arena, m, sizeof(*inputs));
+    struct encoder_info *infos = arena_alloc(run->arena, m, sizeof(*infos));
+    float *vectors = arena_alloc(run->arena, m * run->dims, sizeof(*vectors));
+    if (!inputs || !infos || !vectors) {
+        return ERR_NOMEM;
+    }
+    for (size_t j = 0; j < m; j++) {
+        inputs[j] = text_input(which[j]);
+    }
+    int64_t start = clock_mono_ns();
+    if (batcher_encode(
+            run->engine->batcher, encoder, inputs, m, vectors, infos)) {
+        return OK; /* a refusal of one is not the others': each goes alone */
+    }
+    int64_t took = clock_mono_ns() - start;
+    run->engine->totals.encode_ns += (uint64_t)took;
+    for (size_t j = 0; j < m; j++) {
+        which[j]->vector = vectors + j * run->dims;
+        which[j]->info = infos[j];
+        which[j]->encoded = true;
+        which[j]->encode_ms = (double)took / 1e6;
+    }
+    return OK;
+}
+
 enum err
 engine_search(struct engine *engine, const char *collection,
     const struct engine_query *query, struct arena *arena,
@@ -561,11 +613,17 @@ engine_search(struct engine *engine, const char *collection,
         return err;
     }
     struct engine_answer answer = {.n_hits = 0};
-    struct task t = {.query = query, .answer = &answer, .fault = fault};
+    struct task t = {.query = query,
+        .answer = &answer,
+        .fault = fault,
+        .started_ms = now_ms()};
     struct db *db = NULL;
     engine->totals.searches_running++;
+    err = encode_texts(&run, &t, 1);
     unsigned slot = roster_enter(run.c->roster);
-    err = prepare(&run, &t);
+    if (!err) {
+        err = prepare(&run, &t);
+    }
     if (!err) {
         struct ann_query q = index_query(&run, &t);
         struct ann_result r = {.hits = t.hits};
@@ -585,40 +643,6 @@ engine_search(struct engine *engine, const char *collection,
         *out = answer;
     }
     return fault_of(fault, err, "searching");
-}
-
-/* The texts of a batch, in one call. */
-static enum err
-encode_texts(struct run *run, struct task *tasks, size_t n)
-{
-    const struct encoder *encoder = encoder_ref_get(run->live->encoder);
-    struct encoder_input *inputs = arena_alloc(run->arena, n, sizeof(*inputs));
-    struct encoder_info *infos = arena_alloc(run->arena, n, sizeof(*infos));
-    float *vectors = arena_alloc(run->arena, n * run->dims, sizeof(*vectors));
-    struct task **which = arena_alloc(run->arena, n, sizeof(*which));
-    size_t m = 0;
-    if (!inputs || !infos || !vectors || !which) {
-        return ERR_NOMEM;
-    }
-    for (size_t i = 0; i < n; i++) {
-        struct fault unused = {.err = OK};
-        struct task probe = tasks[i];
-        probe.fault = &unused; /* prepare says it again, to whom it concerns */
-        if (tasks[i].query->text.s && !check_text(run, &probe, encoder)) {
-            inputs[m] = text_input(&tasks[i]);
-            which[m++] = &tasks[i];
-        }
-    }
-    if (m == 0 || batcher_encode(run->engine->batcher, encoder, inputs, m,
-                      vectors, infos)) {
-        return OK; /* a refusal of one is not the others': each goes alone */
-    }
-    for (size_t j = 0; j < m; j++) {
-        which[j]->vector = vectors + j * run->dims;
-        which[j]->info = infos[j];
-        which[j]->encoded = true;
-    }
-    return OK;
 }
 
 /* All prepared tasks in shared passes. */
@@ -680,14 +704,16 @@ engine_search_batch(struct engine *engine, const char *collection,
     }
     double started = now_ms();
     engine->totals.searches_running++;
-    unsigned slot = roster_enter(run.c->roster);
     for (size_t i = 0; i < n; i++) {
         faults[i] = (struct fault){.err = OK};
         answers[i] = (struct engine_answer){.n_hits = 0};
-        tasks[i] = (struct task){
-            .query = &queries[i], .answer = &answers[i], .fault = &faults[i]};
+        tasks[i] = (struct task){.query = &queries[i],
+            .answer = &answers[i],
+            .fault = &faults[i],
+            .started_ms = started};
     }
     err = encode_texts(&run, tasks, n);
+    unsigned slot = roster_enter(run.c->roster);
     for (size_t i = 0; i < n && !err; i++) {
         enum err one = prepare(&run, &tasks[i]);
         if (one) {

@@ -19,6 +19,7 @@ void
 encoder_registry_init(struct encoder_registry *registry)
 {
     pthread_mutex_init(&registry->lock, NULL);
+    pthread_cond_init(&registry->made, NULL);
     registry->first = NULL;
 }
 
@@ -26,6 +27,7 @@ void
 encoder_registry_release(struct encoder_registry *registry)
 {
     ASSERT(!registry->first);
+    pthread_cond_destroy(&registry->made);
     pthread_mutex_destroy(&registry->lock);
 }
 
@@ -43,6 +45,7 @@ encoder_ref_new(struct encoder_ref **out, struct encoder *encoder)
     return OK;
 }
 
+/* The lock is held. */
 static struct encoder_ref *
 find_shared(struct encoder_registry *registry, const uint8_t *key)
 {
@@ -51,6 +54,60 @@ find_shared(struct encoder_registry *registry, const uint8_t *key)
         ref = ref->next;
     }
     return ref;
+}
+
+/* The lock is held. */
+static void
+take_out(struct encoder_registry *registry, const struct encoder_ref *ref)
+{
+    struct encoder_ref **link = &registry->first;
+    while (*link != ref) {
+        link = &(*link)->next;
+    }
+    *link = ref->next;
+}
+
+/* The encoder of a key, or, as mine then says, a place for it that the caller
+   fills or gives up (settle). One that another thread makes is waited for. */
+static enum err
+find_or_reserve(struct encoder_registry *registry,
+    const uint8_t key[SHA256_BYTES], struct encoder_ref **out, bool *mine)
+{
+    struct encoder_ref *ref;
+    pthread_mutex_lock(&registry->lock);
+    while ((ref = find_shared(registry, key)) != NULL && !ref->encoder) {
+        pthread_cond_wait(&registry->made, &registry->lock);
+    }
+    *mine = !ref;
+    if (ref) {
+        ref->refs++;
+    } else if ((ref = mem_calloc(1, sizeof(*ref))) != NULL) {
+        ref->refs = 1;
+        ref->registry = registry;
+        memcpy(ref->key, key, SHA256_BYTES);
+        ref->next = registry->first;
+        registry->first = ref;
+    }
+    pthread_mutex_unlock(&registry->lock);
+    *out = ref;
+    return ref ? OK : ERR_NOMEM;
+}
+
+/* encoder NULL: it could not be made; the place goes. */
+static void
+settle(struct encoder_ref *place, struct encoder *encoder)
+{
+    struct encoder_registry *registry = place->registry;
+    pthread_mutex_lock(&registry->lock);
+    place->encoder = encoder;
+    if (!encoder) {
+        take_out(registry, place);
+    }
+    pthread_cond_broadcast(&registry->made);
+    pthread_mutex_unlock(&registry->lock);
+    if (!encoder) {
+        mem_free(place);
+    }
 }
 
 static enum err
@@ -120,35 +177,27 @@ encoder_ref_share(struct encoder_ref **out, struct encoder_registry *registry,
     struct fault *fault)
 {
     uint8_t key[SHA256_BYTES];
+    struct encoder_ref *ref = NULL;
+    bool mine = false;
     enum err err = make_key(source, key);
-    if (err) {
+    if (!err) {
+        err = find_or_reserve(registry, key, &ref, &mine);
+    }
+    if (err || !mine) {
         encoder_free(encoder);
+        if (!err) {
+            *out = ref;
+        }
         return err;
     }
-    /* The lock is held while an encoder is made: two collections that start
-       together must not make the same one twice. */
-    pthread_mutex_lock(&registry->lock);
-    struct encoder_ref *ref = find_shared(registry, key);
-    if (ref) {
-        ref->refs++;
-        encoder_free(encoder);
-    } else {
-        if (!encoder) {
-            err = make_from(&encoder, source, fault);
-        }
-        if (!err) {
-            err = encoder_ref_new(&ref, encoder);
-        }
-        if (err) {
-            encoder_free(encoder);
-        } else {
-            memcpy(ref->key, key, sizeof(key));
-            ref->registry = registry;
-            ref->next = registry->first;
-            registry->first = ref;
-        }
+    /* Outside the lock: it may be hundreds of megabytes to be read. */
+    if (!encoder) {
+        err = make_from(&encoder, source, fault);
     }
-    pthread_mutex_unlock(&registry->lock);
+    if (!err) {
+        encoder_seal(encoder);
+    }
+    settle(ref, err ? NULL : encoder);
     if (!err) {
         *out = ref;
     }
@@ -176,11 +225,7 @@ encoder_ref_less(struct encoder_ref *ref)
     }
     bool last = atomic_fetch_sub(&ref->refs, 1) == 1;
     if (last && registry) {
-        struct encoder_ref **link = &registry->first;
-        while (*link != ref) {
-            link = &(*link)->next;
-        }
-        *link = ref->next;
+        take_out(registry, ref);
     }
     if (registry) {
         pthread_mutex_unlock(&registry->lock);
@@ -209,7 +254,7 @@ encoder_registry_bytes(struct encoder_registry *registry)
     size_t n = 0;
     pthread_mutex_lock(&registry->lock);
     for (struct encoder_ref *r = registry->first; r; r = r->next) {
-        n += encoder_bytes(r->encoder);
+        n += r->encoder ? encoder_bytes(r->encoder) : 0;
     }
     pthread_mutex_unlock(&registry->lock);
     return n;

@@ -29,7 +29,9 @@ struct encoder_ref;
 /* The encoders in use that several may share, untrained and imported ones, so
    that equal ones are kept once. */
 struct encoder_registry {
-    pthread_mutex_t lock; /* over the list and the counts of its members */
+    pthread_mutex_t lock; /* over the list and the counts of its members; taken
+                             last, not held while an encoder is made */
+    pthread_cond_t made;  /* or given up */
     struct encoder_ref *first;
 };
 void encoder_registry_init(struct encoder_registry *registry);
@@ -50,7 +52,8 @@ struct encoder_source {
  * encoder_ref_share - the encoder of this source.
  *
  *   encoder  taken when not NULL (also freed when there is one already), else
- *            made from the source when there is none
+ *            made from the source when there is none; who asks for the same
+ *            meanwhile waits for it, nobody else
  */
 enum err encoder_ref_share(struct encoder_ref **out,
     struct encoder_registry *registry, const struct encoder_source *source,

@@ -356,6 +356,25 @@ op_partial(struct db *db, void *arg)
     return encoders_create(db, &facts, 1, arg);
 }
 
+/* What an import could not take back goes when the next one starts. */
+static void
+test_after_a_failure(void **state)
+{
+    struct engine_kit kit;
+    int64_t id;
+    (void)state;
+
+    engine_kit_open(&kit);
+    assert_int_equal(store_run(kit.engine->store, op_partial, &id), OK);
+    assert_int_equal(count_encoder_rows(&kit), 1);
+    import(&kit, "mini", "seed 1");
+    for (int i = 0; i < 500 && count_encoder_rows(&kit) > 1; i++) {
+        clock_sleep_ms(10); /* the keeper's purge */
+    }
+    assert_int_equal(count_encoder_rows(&kit), 1);
+    engine_kit_close(&kit);
+}
+
 /* What a crash left goes at the next start: half an import, folders. */
 static void
 test_after_a_crash(void **state)
@@ -899,6 +918,7 @@ main(int argc, char **argv)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_import),
+        cmocka_unit_test(test_after_a_failure),
         cmocka_unit_test(test_after_a_crash),
         cmocka_unit_test(test_killed),
         cmocka_unit_test(test_settings),
