@@ -90,6 +90,12 @@ tune_pool_release(struct tune_pool *pool)
     arena_release(&pool->arena);
 }
 
+static bool
+is_adapter(const struct learn_round *r)
+{
+    return r->options.train.update == TRAIN_ADAPTER;
+}
+
 /* Items that the pool holds at most: of pictures what fits into memory. */
 static size_t
 pool_max(const struct learn_round *r)
@@ -150,7 +156,8 @@ tune_pool_fill(
         &pool->arena, pool->texts);
 }
 
-/* The metric of an encoder over the pool; NULL: of the live vectors. */
+/* The metric of an encoder over the pool; NULL: of the live one, whose items
+   have their vectors, as with another adapter. */
 static enum err
 tune_figure(struct learn_round *r, const struct tune_pool *pool,
     const struct encoder *encoder, double *out)
@@ -163,11 +170,12 @@ tune_figure(struct learn_round *r, const struct tune_pool *pool,
     struct judge_ranks ranks = {0};
     float *rows = mem_alloc_aligned(pool->n * D + 1, sizeof *rows);
     float *anchors = learn_encode_anchors(r, of, q);
+    bool of_items = encoder != NULL && !is_adapter(r);
     enum err err = rows == NULL || anchors == NULL ? ERR_NOMEM : OK;
 
     if (err == OK)
         err = ann_new(&index, D, NULL);
-    if (err == OK && encoder != NULL) {
+    if (err == OK && of_items) {
         err = encoder_encode(
             encoder, pool->texts, pool->n, rows, NULL, r->engine->tuner_pool);
     } else {
@@ -190,33 +198,58 @@ tune_figure(struct learn_round *r, const struct tune_pool *pool,
     return err;
 }
 
+/* What there is to blend: an adapter, or all that a family has, which is the
+   first part of a parent with an adapter. */
+struct blended {
+    float *p;
+    const float *live; /* or (NULL) the identity */
+    size_t n;
+    size_t D;
+};
+
+static struct blended
+find_blended(struct learn_round *r)
+{
+    const struct encoder *live = encoder_ref_get(r->live->encoder);
+    struct blended b = {.D = encoder_dims(live)};
+
+    b.p = encoder_params(r->candidate, &b.n);
+    if (is_adapter(r)) {
+        b.p = encoder_adapter(r->candidate);
+        b.live = encoder_adapter_const(live);
+        b.n = b.D * b.D;
+    } else {
+        size_t n_live;
+        b.live = encoder_params_const(live, &n_live);
+    }
+    return b;
+}
+
 /* out = live + blend (trained - live): Wortsman et al. 2022, eq. 1. */
 static void
-blend_params(
-    float *out, const float *live, const float *trained, size_t n, float blend)
+blend_params(const struct blended *b, const float *trained, float blend)
 {
-    for (size_t i = 0; i < n; i++)
-        out[i] = live[i] + blend * (trained[i] - live[i]);
+    for (size_t i = 0; i < b->n; i++) {
+        float live = b->live != NULL ? b->live[i] : i % (b->D + 1) == 0;
+        b->p[i] = live + blend * (trained[i] - live);
+    }
 }
 
 static enum err
 try_blends(struct learn_round *r, const struct tune_pool *pool)
 {
-    const struct encoder *live = encoder_ref_get(r->live->encoder);
-    size_t n_params;
-    const float *p_live = encoder_params_const(live, &n_params);
-    float *p = encoder_params(r->candidate, &n_params);
-    float *trained = mem_alloc_aligned(n_params, sizeof *trained);
+    const struct blended b = find_blended(r);
+    float *trained = mem_alloc_aligned(b.n, sizeof *trained);
     enum err err = trained == NULL ? ERR_NOMEM : OK;
 
     if (err == OK)
-        memcpy(trained, p, n_params * sizeof *p);
+        memcpy(trained, b.p, b.n * sizeof *trained);
     if (err == OK)
         err = tune_figure(r, pool, NULL, &r->chosen.before);
     r->chosen.n_pool = pool->n;
     for (size_t i = 0; i < ARRAY_LEN(blends) && err == OK; i++) {
         double figure;
-        blend_params(p, p_live, trained, n_params, blends[i]);
+        blend_params(&b, trained, blends[i]);
         err = tune_figure(r, pool, r->candidate, &figure);
         if (err == OK && (i == 0 || figure > r->chosen.after)) {
             r->chosen.after = figure;
@@ -230,7 +263,7 @@ try_blends(struct learn_round *r, const struct tune_pool *pool)
             -1);
     }
     if (err == OK)
-        blend_params(p, p_live, trained, n_params, (float)r->chosen.blend);
+        blend_params(&b, trained, (float)r->chosen.blend);
     mem_free(trained);
     return err;
 }

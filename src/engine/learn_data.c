@@ -83,7 +83,7 @@ read_pair(void *ctx, const struct pair_row *row)
     if (err == OK)
         err = copy_side(r, row->positive_id, row->positive_text, &raw.positive,
             &raw.positive_item, &raw.positive_ord);
-    raw.anchor.query = raw.anchor.text != NULL; /* the items' come later */
+    raw.anchor.query = raw.anchor.text != NULL; /* what items are comes later */
     if (err == ERR_NOT_FOUND)
         return OK; /* deleted this moment: the pair is set aside */
     if (err == OK && row->negatives.s != NULL) {
@@ -245,7 +245,8 @@ take_named(const struct named *named, int64_t item, struct encoder_input *input,
         *label = named->labels[i];
 }
 
-/* Fill in the sides that are items. */
+/* Fill in the sides that are items. One picture is searched with like another:
+   as an anchor it is a query. */
 static enum err
 resolve(struct engine *engine, struct collection *c, struct learn_data *data,
     const char *label, struct raws *const *all, size_t n_all)
@@ -263,6 +264,7 @@ resolve(struct engine *engine, struct collection *c, struct learn_data *data,
             struct raw *raw = &all[a]->rows[i];
             if (raw->anchor_item != 0)
                 take_named(&named, raw->anchor_item, &raw->anchor, &raw->label);
+            raw->anchor.query |= raw->anchor.image != NULL;
             if (raw->positive_item != 0)
                 take_named(
                     &named, raw->positive_item, &raw->positive, &raw->label);

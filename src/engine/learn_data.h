@@ -36,7 +36,8 @@ struct learn_form {
     enum encoder_reads reads;
     uint32_t side, channels; /* of pictures, else 0 */
     size_t dims;
-    bool pretrained; /* a published network, with parts that may stay frozen */
+    bool pretrained; /* a published network */
+    size_t n_parts;  /* of its own that may stay frozen; 0: none */
 };
 void learn_form_of(const struct encoder *encoder, struct learn_form *out);
 size_t learn_picture_bytes(const struct learn_form *form);
@@ -47,6 +48,7 @@ struct learn_setting {
     enum encoder_reads reads;
     uint32_t channels;
     bool pretrained;
+    size_t n_parts;
 };
 
 /* Every member is optional. of NULL: not known, what depends on it is not

@@ -144,7 +144,8 @@ learn_form_of(const struct encoder *encoder, struct learn_form *out)
         .side = encoder_image_side(encoder),
         .channels = encoder_image_channels(encoder),
         .dims = encoder_dims(encoder),
-        .pretrained = encoder_n_parts(encoder) > 0};
+        .pretrained = encoder_n_parts(encoder) > 0,
+        .n_parts = encoder_n_parts(encoder)};
 }
 
 size_t

@@ -58,7 +58,7 @@ view_of_picture(struct instances *in, const struct encoder_input *input,
     rng_seed(&rng, learn_key(input) ^ SEED_VIEW);
     augment(image->pixels, form->side, form->channels, input->image, &in->views,
         &rng, in->workspace);
-    *out = (struct encoder_input){.image = image};
+    *out = (struct encoder_input){.image = image, .query = true};
     return OK;
 }
 

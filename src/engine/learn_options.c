@@ -17,6 +17,9 @@
 #define BANK_SAMPLE_MAX 65536
 #define HEAD_LAYERS_MAX 3
 #define HEAD_DIMS 128 /* where the defaults have no head */
+#define LAYERS_MAX 64
+#define LORA_ALPHA_MIN 0.01
+#define LORA_ALPHA_MAX 4096
 #define OPTIONS_BYTES_MAX 65536
 
 /* Published rates at a batch of 256, for an optimiser that is not the one the
@@ -160,11 +163,15 @@ read_names(const struct json *root, const struct learn_setting *of,
     struct learn_options *o, enum optimizer_kind *measured, struct fault *fault)
 {
     size_t pretext = TRAIN_PAIRS, mechanism = TRAIN_IN_BATCH;
+    size_t update = TRAIN_FULL;
     enum err err = read_pretext(root, of, o, &pretext, fault);
 
     if (err == OK)
         err = read_name(root, "mechanism", train_mechanism_names,
             TRAIN_MECHANISMS, &mechanism, fault);
+    if (err == OK)
+        err = read_name(
+            root, "update", train_update_names, TRAIN_UPDATES, &update, fault);
     if (err != OK)
         return err;
     train_options_default(&o->train, (enum train_pretext)pretext,
@@ -173,6 +180,7 @@ read_names(const struct json *root, const struct learn_setting *of,
         of != NULL ? of->channels : 0);
     if (of != NULL && of->pretrained)
         train_options_pretrained(&o->train);
+    train_options_update(&o->train, (enum train_update)update);
     err = read_loss(root, &o->train, fault);
     if (err == OK)
         err = read_optimizer(root, o, measured, fault);
@@ -229,6 +237,7 @@ read_sizes(const struct json *root, const struct learn_setting *of,
         {"max_steps", 0, 1000000000, &t->max_steps},
         {"queue", 2, QUEUE_MAX, &t->queue},
         {"bank_sample", 1, BANK_SAMPLE_MAX, &t->bank_sample},
+        {"layers", 1, LAYERS_MAX, &t->layers},
         {"hard_negatives", 0, BATCH_NEGATIVES_MAX, &t->hard_negatives}};
     enum err err = json_get_i64(
         root, "", "seed", JSON_OPTIONAL, 0, INT64_MAX, &seed, fault);
@@ -291,6 +300,64 @@ read_head(const struct json *root, struct train_options *t, struct fault *fault)
     if (err == OK)
         err = read_size(head, "/head", "dims", ENCODER_DIMS_MIN,
             ENCODER_DIMS_MAX, &t->head_dims, fault);
+    return err;
+}
+
+/* "targets": the matrices that are adapted, in place of the default ones. */
+static enum err
+read_targets(
+    const struct json *lora, struct lora_options *out, struct fault *fault)
+{
+    const struct json *list = NULL;
+    bool targets[LORA_TARGETS] = {false};
+    enum err err =
+        json_get_array(lora, "/lora", "targets", JSON_OPTIONAL, &list, fault);
+
+    if (err != OK || list == NULL)
+        return err;
+    for (size_t i = 0; i < json_count(list); i++) {
+        const struct json *item = json_item(list, i);
+        bool string = json_kind(item) == JSON_KIND_STRING;
+        const char *name = string ? json_str(item, NULL) : "";
+        size_t t = 0;
+        while (t < LORA_TARGETS && strcmp(lora_target_names[t], name) != 0)
+            t++;
+        if (t == LORA_TARGETS)
+            return refuse_name(
+                "/lora", "targets", lora_target_names, LORA_TARGETS, fault);
+        targets[t] = true;
+    }
+    if (json_count(list) == 0)
+        return fault_set(fault, ERR_INVALID, "/lora/targets",
+            "targets must name a matrix at least");
+    memcpy(out->targets, targets, sizeof targets);
+    return OK;
+}
+
+static enum err
+read_lora(
+    const struct json *root, struct lora_options *out, struct fault *fault)
+{
+    static const char *const keys[] = {"rank", "alpha", "targets"};
+    const struct json_range range = {LORA_ALPHA_MIN, LORA_ALPHA_MAX, false};
+    const struct json *lora = NULL;
+    double alpha = (double)out->alpha;
+    enum err err =
+        json_get_object(root, "", "lora", JSON_OPTIONAL, &lora, fault);
+
+    if (err != OK || lora == NULL)
+        return err;
+    err = json_only_keys(lora, "/lora", keys, ARRAY_LEN(keys), fault);
+    if (err == OK)
+        err = read_size(
+            lora, "/lora", "rank", 1, LORA_RANK_MAX, &out->rank, fault);
+    if (err == OK)
+        err = json_get_f64(
+            lora, "/lora", "alpha", JSON_OPTIONAL, &range, &alpha, fault);
+    if (err == OK)
+        err = read_targets(lora, out, fault);
+    if (err == OK)
+        out->alpha = (float)alpha;
     return err;
 }
 
@@ -373,6 +440,25 @@ check_loss(const struct learn_options *o, struct fault *fault)
     return OK;
 }
 
+/* An adapter learns from vectors that stay as they are. */
+static enum err
+check_adapter(const struct learn_options *o, struct fault *fault)
+{
+    const struct train_options *t = &o->train;
+
+    if (t->update != TRAIN_ADAPTER)
+        return OK;
+    if (t->mechanism != TRAIN_IN_BATCH)
+        return fault_set(fault, ERR_INVALID, "/mechanism",
+            "an adapter learns \"in_batch\": the items' vectors do not "
+            "change, and a batch of them may be as large as a queue");
+    if (t->pretext != TRAIN_PAIRS)
+        return fault_set(fault, ERR_INVALID, "/pretext",
+            "an adapter learns from \"pairs\", of what is asked and what is "
+            "right for it");
+    return OK;
+}
+
 /* Members that this encoder has no use for: a person who gives them expects
    something that will not happen. */
 static enum err
@@ -428,10 +514,15 @@ read_all(const struct json *root, const struct learn_setting *of,
         set_rate(&o->train, measured);
     if (err == OK)
         err = read_floats(root, o, fault);
+    if (o->train.update == TRAIN_ADAPTER) /* it sees vectors, no words */
+        o->train.token_dropout = o->train.feature_dropout =
+            o->train.char_noise = 0;
     if (err == OK)
         err = read_momentum(root, &o->train, fault);
     if (err == OK)
         err = read_head(root, &o->train, fault);
+    if (err == OK)
+        err = read_lora(root, &o->train.lora, fault);
     if (err == OK)
         err = read_label(root, o, fault);
     if (err == OK)
@@ -443,7 +534,11 @@ read_all(const struct json *root, const struct learn_setting *of,
     if (err == OK)
         err = check_loss(o, fault);
     if (err == OK)
+        err = check_adapter(o, fault);
+    if (err == OK)
         err = train_options_check(&o->train, fault);
+    if (err == OK && of != NULL)
+        err = train_options_check_parts(&o->train, of->n_parts, fault);
     if (err == OK && of != NULL)
         err = check_reads(root, of->reads, fault);
     return err;
@@ -459,7 +554,7 @@ learn_options_parse(const char *json, const struct learn_setting *of,
         "temperature", "learn_temperature", "token_dropout", "feature_dropout",
         "char_noise", "group_share", "queue", "momentum", "bank_sample", "head",
         "hard_negatives", "views", "label", "replay", "metric", "margin",
-        "force"};
+        "force", "update", "layers", "lora"};
     struct learn_options o = {.replay = 1, .margin = 0.01};
     struct json *root;
     enum err err =
@@ -569,11 +664,35 @@ write_mechanism(const struct train_options *t, struct buf *out)
     buf_add_char(out, '}');
 }
 
+/* Which parameters, and what that needs. */
+static void
+write_update(const struct train_options *t, struct buf *out)
+{
+    const char *comma = "";
+
+    buf_printf(out, ",\"update\":\"%s\"", train_update_names[t->update]);
+    if (t->update == TRAIN_LAST)
+        buf_printf(out, ",\"layers\":%zu", t->layers);
+    if (t->update != TRAIN_LORA)
+        return;
+    buf_printf(out, ",\"lora\":{\"rank\":%zu,\"alpha\":", t->lora.rank);
+    buf_json_float(out, t->lora.alpha);
+    buf_add_str(out, ",\"targets\":[");
+    for (size_t i = 0; i < LORA_TARGETS; i++) {
+        if (!t->lora.targets[i])
+            continue;
+        buf_printf(out, "%s\"%s\"", comma, lora_target_names[i]);
+        comma = ",";
+    }
+    buf_add_str(out, "]}");
+}
+
 void
 learn_options_write(
     const struct learn_options *o, enum encoder_reads reads, struct buf *out)
 {
     const struct train_options *t = &o->train;
+    bool vectors = t->update == TRAIN_ADAPTER; /* neither words nor pixels */
     const struct number numbers[] = {{"seed", (double)t->seed, false},
         {"batch", (double)t->batch, false},
         {"micro_batch", (double)t->micro_batch, false},
@@ -599,13 +718,14 @@ learn_options_write(
         t->pretext == TRAIN_PAIRS ? "pairs" : "instances",
         train_mechanism_names[t->mechanism], train_loss_names[t->loss],
         optimizer_names[t->optimizer.kind], schedule_names[t->schedule.kind]);
+    write_update(t, out);
     write_numbers(numbers, ARRAY_LEN(numbers), out);
     if (t->pretext == TRAIN_PAIRS)
         write_numbers(of_pairs, ARRAY_LEN(of_pairs), out);
-    if (reads == ENCODER_READS_TEXT)
+    if (reads == ENCODER_READS_TEXT && !vectors)
         write_numbers(of_text, ARRAY_LEN(of_text), out);
     write_mechanism(t, out);
-    if (reads == ENCODER_READS_IMAGE) {
+    if (reads == ENCODER_READS_IMAGE && !vectors) {
         buf_add_str(out, ",\"views\":");
         learn_views_write(&t->views, out);
     }

@@ -107,7 +107,8 @@ learn_plan(struct engine *engine, struct collection *c,
 {
     struct learn_setting setting = {.reads = form->reads,
         .channels = form->channels,
-        .pretrained = form->pretrained};
+        .pretrained = form->pretrained,
+        .n_parts = form->n_parts};
     struct learn_options options;
     struct learn_resume r = *resume;
     struct facts facts;

@@ -148,6 +148,11 @@ write_run(struct learn_round *r)
     buf_json_double(b, t->temperature);
     buf_printf(b, ",\"pairs_per_second\":%.0f,\"views\":%zu",
         t->pairs_per_second, t->n_views);
+    buf_printf(b, ",\"moved\":%zu", r->n_moved);
+    if (t->n_factors > 0)
+        buf_printf(b, ",\"factors\":%zu", t->n_factors);
+    if (r->adapter_dropped)
+        buf_add_str(b, ",\"adapter_dropped\":true");
     if (r->train_seconds > 0)
         buf_printf(b, ",\"views_per_second\":%.0f",
             (double)t->n_views / r->train_seconds);

@@ -1,8 +1,8 @@
 /*
  * learn_round.h - a round of learning as its states share it (learn.h names
- * them): learn_train.c trains, learn_choose.c chooses on the tune split,
- * learn_judge.c calibrates and judges, learn_report.c says in words what came
- * of it, learn.c leads from one to the next.
+ * them): learn_train.c trains, with learn_vectors.c, learn_choose.c chooses on
+ * the tune split, learn_judge.c calibrates and judges, learn_report.c says in
+ * words what came of it, learn.c leads from one to the next.
  *
  * Threads: a round belongs to the job's thread.
  */
@@ -46,6 +46,11 @@ struct learn_round {
     struct learn_data data;
     struct snapshot *live, *shadow;
     struct encoder *candidate;
+    struct batch_example *vectors; /* [n_vectors] of an adapter's round: the
+                                      examples that it learns from */
+    size_t n_vectors;
+    size_t n_moved;       /* parameters that training changed */
+    bool adapter_dropped; /* the parent has one, the candidate has none */
     struct train_result trained;
     double train_seconds; /* 0: a part was in an earlier run */
     struct learn_mined mined;
@@ -67,6 +72,12 @@ struct learn_round {
 /* learn_train.c: a candidate from the live encoder; trained says what came of
    it. A collapse is ERR_INVALID with trained.collapsed. */
 enum err learn_train_candidate(struct learn_round *r) NODISCARD;
+
+/* learn_vectors.c: r->vectors, and the vectors of the anchors that tune and
+   judge. Of at most LEARN_VECTOR_BYTES_MAX; ERR_INVALID when no pairs are of
+   use, ERR_CANCELLED. */
+#define LEARN_VECTOR_BYTES_MAX ((size_t)1 << 30)
+enum err learn_vectors(struct learn_round *r) NODISCARD;
 
 /* learn_choose.c: blends the candidate with the live weights. */
 enum err learn_choose(struct learn_round *r) NODISCARD;

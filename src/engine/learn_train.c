@@ -1,6 +1,7 @@
 /*
  * learn_train.c - a candidate from the live encoder: a clone, what it takes
  * from the corpus, hard negatives, the bank, and the run with its checkpoints.
+ * An adapter is trained alone, on vectors.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -118,31 +119,56 @@ refit_encoder(struct learn_round *r)
     return err;
 }
 
+/* *trained: is it what an earlier round, or a publisher, made? */
 static enum err
-make_candidate(struct learn_round *r)
+make_candidate(struct learn_round *r, bool *trained)
 {
     const struct encoder *parent = encoder_ref_get(r->live->encoder);
+    bool adapter = r->options.train.update == TRAIN_ADAPTER;
     enum err err;
 
     encoder_free(r->candidate);
     r->candidate = NULL;
-    err = encoder_clone(&r->candidate, parent);
-    if (err == OK && !encoder_is_trained(parent))
-        err = refit_encoder(r);
-    return err;
+    r->adapter_dropped = encoder_adapter_const(parent) != NULL && !adapter;
+    if (adapter)
+        err = encoder_with_adapter(&r->candidate, parent);
+    else if (r->adapter_dropped)
+        err = encoder_without_adapter(&r->candidate, parent);
+    else
+        err = encoder_clone(&r->candidate, parent);
+    if (err != OK)
+        return err;
+    *trained = encoder_is_trained(r->candidate);
+    return *trained ? OK : refit_encoder(r);
+}
+
+static size_t
+count_moved(const float *before, const float *after, size_t n)
+{
+    size_t n_moved = 0;
+    for (size_t i = 0; i < n; i++)
+        n_moved += before[i] < after[i] || before[i] > after[i];
+    return n_moved;
 }
 
 /* ---- the run ------------------------------------------------------------- */
 
+struct learning {
+    struct encoder *encoder;
+    const struct batch_example *examples;
+    size_t n;
+    struct train_bank *bank; /* NULL: none */
+};
+
 static enum err
-run(struct learn_round *r, struct train_bank *bank,
+run(struct learn_round *r, const struct learning *what,
     struct learn_checkpoint *checkpoint)
 {
     const struct train_checkpoint *state = learn_checkpoint_train(checkpoint);
     int64_t start = clock_mono_ns();
     bool resumes = state->load != NULL;
-    enum err err = train_run(r->candidate, r->data.examples, r->data.n_examples,
-        &r->options.train, bank, state, r->engine->tuner_pool, on_step, r,
+    enum err err = train_run(what->encoder, what->examples, what->n,
+        &r->options.train, what->bank, state, r->engine->tuner_pool, on_step, r,
         &r->trained, &r->fault);
 
     if (err == ERR_CORRUPT && resumes) {
@@ -150,9 +176,9 @@ run(struct learn_round *r, struct train_bank *bank,
             job_id(r->job), r->fault.detail);
         r->fault = (struct fault){.err = OK};
         learn_checkpoint_forget(checkpoint);
-        err = train_run(r->candidate, r->data.examples, r->data.n_examples,
-            &r->options.train, bank, state, r->engine->tuner_pool, on_step, r,
-            &r->trained, &r->fault);
+        err = train_run(what->encoder, what->examples, what->n,
+            &r->options.train, what->bank, state, r->engine->tuner_pool,
+            on_step, r, &r->trained, &r->fault);
     } else if (resumes) {
         log_info("learn", "checkpoint_resumed job=%" PRId64, job_id(r->job));
     }
@@ -161,12 +187,74 @@ run(struct learn_round *r, struct train_bank *bank,
     return err;
 }
 
+/* With a checkpoint for the time of the run. */
+static enum err
+run_saved(struct learn_round *r, const struct learning *what)
+{
+    struct learn_checkpoint *checkpoint = NULL;
+    enum err err = learn_checkpoint_open(
+        &checkpoint, r->engine->data_dir, r->live->index->fingerprint, r->job);
+
+    if (err == OK)
+        err = run(r, what, checkpoint);
+    learn_checkpoint_close(checkpoint);
+    return err;
+}
+
+/* The candidate's adapter, on vectors. */
+static enum err
+run_adapter(struct learn_round *r)
+{
+    size_t n = r->form.dims * r->form.dims;
+    struct learning what = {.examples = r->vectors, .n = r->n_vectors};
+    enum err err = encoder_adapter_alone(&what.encoder, r->candidate);
+
+    if (err == OK)
+        err = run_saved(r, &what);
+    if (err == OK) {
+        const float *after = encoder_adapter_const(what.encoder);
+        float *A = encoder_adapter(r->candidate);
+        r->n_moved = count_moved(A, after, n);
+        memcpy(A, after, n * sizeof *A);
+    }
+    encoder_free(what.encoder);
+    return err;
+}
+
+/* The candidate's family. */
+static enum err
+run_family(struct learn_round *r)
+{
+    const struct encoder *parent = encoder_ref_get(r->live->encoder);
+    const struct train_options *t = &r->options.train;
+    struct learn_bank bank = {.keys = NULL};
+    bool of_bank = t->mechanism == TRAIN_MEMORY_BANK;
+    struct learning what = {.encoder = r->candidate,
+        .examples = r->data.examples,
+        .n = r->data.n_examples,
+        .bank = of_bank ? &bank.train : NULL};
+    enum err err = OK;
+
+    if (of_bank)
+        err = learn_bank_load(&bank, &r->data, r->c, r->live, t->seed,
+            r->resume.items_upto, &r->fault);
+    if (err == OK)
+        err = run_saved(r, &what);
+    if (err == OK) {
+        size_t n_live, n;
+        const float *before = encoder_params_const(parent, &n_live);
+        const float *after = encoder_params_const(r->candidate, &n);
+        r->n_moved = count_moved(before, after, n);
+    }
+    learn_bank_release(&bank);
+    return err;
+}
+
 enum err
 learn_train_candidate(struct learn_round *r)
 {
     struct train_options *t = &r->options.train;
-    struct learn_checkpoint *checkpoint = NULL;
-    struct learn_bank bank = {.keys = NULL};
+    bool adapter = t->update == TRAIN_ADAPTER, trained = false;
     enum err err = OK;
 
     r->start_ms = clock_mono_ms();
@@ -175,24 +263,16 @@ learn_train_candidate(struct learn_round *r)
         err = learn_mine(&r->mined, &r->data, r->c, r->live, &r->options,
             r->resume.items_upto, r->job);
     }
+    if (err == OK && adapter)
+        err = learn_vectors(r);
     if (err != OK)
         return err;
     job_set_phase(r->job, "train", LEARN_AT_TRAIN);
     r->start_ms = clock_mono_ms();
-    if (encoder_is_trained(encoder_ref_get(r->live->encoder)) &&
-        !r->form.pretrained && !r->options.lr_given)
+    err = make_candidate(r, &trained);
+    if (trained && !adapter && !r->form.pretrained && !r->options.lr_given)
         t->schedule.lr *= LR_TRAINED;
-    err = make_candidate(r);
-    if (err == OK && t->mechanism == TRAIN_MEMORY_BANK)
-        err = learn_bank_load(&bank, &r->data, r->c, r->live, t->seed,
-            r->resume.items_upto, &r->fault);
     if (err == OK)
-        err = learn_checkpoint_open(&checkpoint, r->engine->data_dir,
-            r->live->index->fingerprint, r->job);
-    if (err == OK)
-        err = run(r, t->mechanism == TRAIN_MEMORY_BANK ? &bank.train : NULL,
-            checkpoint);
-    learn_checkpoint_close(checkpoint);
-    learn_bank_release(&bank);
+        err = adapter ? run_adapter(r) : run_family(r);
     return err;
 }

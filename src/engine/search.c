@@ -169,7 +169,7 @@ from_image(struct run *run, struct task *t)
         .height = side,
         .channels = channels,
         .pixels = picture.out};
-    struct encoder_input input = {.image = &image};
+    struct encoder_input input = {.image = &image, .query = true};
     struct encoder_info info = {.empty = false};
     enum err err = encoder_encode(encoder, &input, 1, t->vector, &info, NULL);
     if (!err && info.empty) {

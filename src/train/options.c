@@ -87,7 +87,7 @@ train_options_update(struct train_options *o, enum train_update update)
     o->batch = 256;
     o->micro_batch = 0;
     o->epochs = 20;
-    o->min_steps = 0;
+    o->min_steps = 300;
     o->schedule.lr = 3e-4f;
     o->temperature = 0.05f;
 }

@@ -22,6 +22,10 @@ static const struct learn_setting of_text = {
     .pretext = LEARN_PAIRS, .reads = ENCODER_READS_TEXT};
 static const struct learn_setting of_pictures = {
     .pretext = LEARN_INSTANCES, .reads = ENCODER_READS_IMAGE, .channels = 3};
+static const struct learn_setting of_network = {.pretext = LEARN_PAIRS,
+    .reads = ENCODER_READS_TEXT,
+    .pretrained = true,
+    .n_parts = 3};
 
 struct refusal {
     const char *json, *pointer, *part;
@@ -87,6 +91,20 @@ ranges(void **state)
         {"{\"views\":{\"crop_min\":0.9,\"crop_max\":0.3}}", "/views/crop_min",
             "above crop_max"},
         {"{\"views\":{\"rotate\":181}}", "/views/rotate", "from 0 to 180"},
+        {"{\"update\":\"half\"}", "/update", "full, last, lora, adapter"},
+        {"{\"layers\":0}", "/layers", "from 1 to 64"},
+        {"{\"layers\":65}", "/layers", "from 1 to 64"},
+        {"{\"lora\":8}", "/lora", "object"},
+        {"{\"lora\":{\"rank\":0}}", "/lora/rank", "from 1 to 256"},
+        {"{\"lora\":{\"rank\":257}}", "/lora/rank", "from 1 to 256"},
+        {"{\"lora\":{\"alpha\":0}}", "/lora/alpha", "from 0.01 to 4096"},
+        {"{\"lora\":{\"alpha\":4097}}", "/lora/alpha", "from 0.01 to 4096"},
+        {"{\"lora\":{\"dropout\":0}}", "/lora/dropout", ""},
+        {"{\"lora\":{\"targets\":\"query\"}}", "/lora/targets", "array"},
+        {"{\"lora\":{\"targets\":[]}}", "/lora/targets", "at least"},
+        {"{\"lora\":{\"targets\":[\"query\",\"bias\"]}}", "/lora/targets",
+            "query, key, value, output, up, down"},
+        {"{\"lora\":{\"targets\":[3]}}", "/lora/targets", "query, key"},
         {"{\"colour\":1}", "/colour", ""},
         {"[]", "", "object"},
     };
@@ -112,6 +130,14 @@ what_does_not_go_together(void **state)
         {"{\"pretext\":\"instances\",\"hard_negatives\":2}", "/hard_negatives",
             "mined for pairs"},
         {"{\"views\":{\"flip\":0}}", "/views", "reads text"},
+        {"{\"update\":\"last\"}", "/update",
+            "this collection's encoder has none"},
+        {"{\"update\":\"lora\"}", "/update",
+            "this collection's encoder has none"},
+        {"{\"update\":\"adapter\",\"mechanism\":\"memory_bank\"}", "/mechanism",
+            "learns \"in_batch\""},
+        {"{\"update\":\"adapter\",\"pretext\":\"instances\"}", "/pretext",
+            "learns from \"pairs\""},
         {"{\"loss\":\"nt_xent\",\"batch\":8192}", "/batch", "at most 7680"},
         {"{\"mechanism\":\"momentum_queue\",\"batch\":4096,"
          "\"queue\":65536}",
@@ -125,7 +151,13 @@ what_does_not_go_together(void **state)
         {"{\"feature_dropout\":0}", "/feature_dropout", "reads pictures"},
         {"{\"char_noise\":0.1}", "/char_noise", "reads pictures"},
     };
+    static const struct refusal network[] = {
+        {"{\"update\":\"last\",\"layers\":3}", "/layers", "from 1 to 2"},
+        {"{\"update\":\"adapter\",\"mechanism\":\"momentum_queue\"}",
+            "/mechanism", "learns \"in_batch\""},
+    };
     (void)state;
+    check_refusals(&of_network, network, sizeof network / sizeof *network);
     check_refusals(&of_text, all, sizeof all / sizeof *all);
     check_refusals(&of_pictures, pictures, sizeof pictures / sizeof *pictures);
 }
@@ -188,6 +220,22 @@ defaults_follow_from_the_names(void **state)
     o = parse("{\"head\":{\"layers\":2}}", &of_text);
     assert_int_equal(o.train.head_layers, 2);
     assert_true(o.train.head_dims >= ENCODER_DIMS_MIN);
+    /* what is not in use may be said: settings and a request are merged */
+    o = parse("{\"layers\":9,\"lora\":{\"rank\":4}}", &of_network);
+    assert_int_equal(o.train.update, TRAIN_FULL);
+    o = parse("{\"update\":\"last\"}", &of_network);
+    assert_in_range(o.train.layers, 1, 2);
+    float full = parse("{}", &of_network).train.schedule.lr;
+    o = parse("{\"update\":\"lora\"}", &of_network);
+    assert_true(o.train.schedule.lr > full);
+    assert_int_equal(o.train.lora.rank, 8);
+    assert_true(o.train.lora.targets[LORA_QUERY]);
+    assert_false(o.train.lora.targets[LORA_KEY]);
+    assert_true(o.train.lora.targets[LORA_VALUE]);
+    o = parse("{\"update\":\"adapter\",\"char_noise\":0.5}", &of_text);
+    assert_true(o.train.char_noise <= 0 && o.train.token_dropout <= 0);
+    o = parse("{\"update\":\"lora\",\"lr\":0.25}", &of_network);
+    assert_true(o.train.schedule.lr > 0.2499f);
 }
 
 static void
@@ -219,7 +267,12 @@ written_options_read_back(void **state)
             &of_pictures},
         {"{\"hard_negatives\":3,\"replay\":0.5,\"metric\":\"recall_10\","
          "\"margin\":0.2,\"learn_temperature\":true,\"group_share\":0.25}",
-            &of_text}};
+            &of_text},
+        {"{\"update\":\"last\",\"layers\":2}", &of_network},
+        {"{\"update\":\"lora\",\"lora\":{\"rank\":3,\"alpha\":1.5,\"targets\":"
+         "[\"down\",\"key\"]}}",
+            &of_network},
+        {"{\"update\":\"adapter\",\"epochs\":2}", &of_text}};
     (void)state;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         struct buf first, second;
@@ -239,6 +292,12 @@ written_options_read_back(void **state)
         assert_memory_equal(
             &a.train.views, &b.train.views, sizeof a.train.views);
         assert_string_equal(a.label, b.label);
+        assert_int_equal(a.train.update, b.train.update);
+        assert_int_equal(a.train.layers, b.train.layers);
+        assert_int_equal(a.train.lora.rank, b.train.lora.rank);
+        assert_memory_equal(&a.train.lora.alpha, &b.train.lora.alpha, 4);
+        assert_memory_equal(a.train.lora.targets, b.train.lora.targets,
+            sizeof a.train.lora.targets);
         assert_int_equal(a.train.loss, b.train.loss);
         assert_int_equal(a.train.micro_batch, b.train.micro_batch);
         assert_int_equal(a.train.head_layers, b.train.head_layers);
