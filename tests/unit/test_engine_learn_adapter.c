@@ -5,8 +5,9 @@
  * rollback and a further round keep or leave the adapter as they should; an
  * interruption changes no bit.
  * Method: questions that share words with items that are never right, which a
- * linear map can take out; pictures that are asked with; the live encoder's
- * parameters against those of a twin that nobody interrupted.
+ * linear map can take out; pictures that are asked with; an imported network,
+ * whose rounds of other kinds are looked at, too; the live encoder's parameters
+ * against those of a twin that nobody interrupted.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,10 +20,13 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "base/fsio.h"
 #include "engine/internal.h"
 #include "engine/learn_checkpoint.h"
+#include "model/published.h"
 #include "tests/support/engine_kit.h"
 #include "tests/support/image_kit.h"
+#include "tests/support/transformer_kit.h"
 
 #define SUBJECTS 200
 #define PICTURES 60
@@ -379,6 +383,89 @@ pictures_that_are_asked_with_are_mapped(void **state)
     engine_kit_close(&kit);
 }
 
+/* A tiny network by way of its folder, which lies in the kit's. */
+static void
+fill_network(struct engine_kit *kit)
+{
+    char dir[128], id[16], text[96];
+    struct encoder *encoder = NULL;
+    struct engine_encoder info;
+    struct fault fault = {.err = OK};
+    bool created;
+    snprintf(dir, sizeof dir, "%s/folder", kit->dir);
+    assert_int_equal(fsio_make_dir(dir, &fault), OK);
+    assert_int_equal(
+        transformer_kit_build(&encoder, TRANSFORMER_KIT_PREFIXES, 5, &fault),
+        OK);
+    enum err err = published_export(encoder, dir, "tiny", NULL, &fault);
+    if (err == OK)
+        err = engine_encoder_import(
+            kit->engine, "tiny", dir, &created, &kit->arena, &info, &fault);
+    if (err)
+        fail_msg("%s: %s", err_text(err), fault.detail);
+    encoder_free(encoder);
+    make(kit, "{\"encoder\":\"tiny\"}");
+    for (int i = 0; i < SUBJECTS; i++) {
+        struct engine_outcome o;
+        snprintf(id, sizeof id, "i%d", i);
+        (void)transformer_kit_text(text, sizeof text, 6, (uint64_t)i);
+        engine_kit_put(kit, "docs", id, text, NULL);
+        (void)transformer_kit_text(text, sizeof text, 4, (uint64_t)i);
+        struct engine_pair p = {.anchor = {.text = engine_kit_text(text)},
+            .positive = {.id = id},
+            .weight = 1};
+        assert_int_equal(
+            engine_pairs_add(kit->engine, "docs", &p, 1, &o, &fault), OK);
+    }
+}
+
+static void
+rounds_of_an_imported_network(void **state)
+{
+    static const struct {
+        const char *options, *parts[2];
+        bool same_space;
+    } all[] = {
+        {"{\"update\":\"lora\",\"force\":true,\"max_steps\":3,\"lr\":0.01}",
+            {"\"update\":\"lora\",\"lora\":{\"rank\":8,\"alpha\":16,"
+             "\"targets\":[\"query\",\"value\"]}",
+                "\"factors\":2048"},
+            false},
+        {"{\"update\":\"adapter\",\"force\":true,\"max_steps\":30}",
+            {"\"update\":\"adapter\"", "\"moved\":1024"}, true},
+        {"{\"update\":\"last\",\"force\":true,\"max_steps\":3}",
+            {"\"update\":\"last\",\"layers\":1", "\"adapter_dropped\":true"},
+            false},
+    };
+    struct engine_kit kit;
+    struct fault fault = {.err = OK};
+    int64_t id;
+    (void)state;
+    engine_kit_open(&kit);
+    fill_network(&kit);
+    assert_int_equal(engine_train(kit.engine, "docs",
+                         "{\"update\":\"last\",\"layers\":3}", &id, &fault),
+        ERR_INVALID);
+    assert_string_equal(fault.pointer, "/layers");
+    assert_non_null(strstr(fault.detail, "from 1 to 2"));
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        struct live before = look(&kit);
+        struct engine_job job = promoted(&kit, all[i].options);
+        for (size_t k = 0; k < 2; k++)
+            must_hold(job.result_json, all[i].parts[k], true);
+        struct live after = look(&kit);
+        assert_int_equal(same_space(&before, &after), all[i].same_space);
+        engine_kit_reopen(&kit); /* the tokenizer lies behind the adapter */
+        struct live again = look(&kit);
+        assert_int_equal(again.generation, after.generation);
+        assert_true(same_params(&after, &again));
+        free(before.params);
+        free(after.params);
+        free(again.params);
+    }
+    engine_kit_close(&kit);
+}
+
 static void
 refused(struct engine_kit *kit, const char *options, const char *pointer,
     const char *part)
@@ -482,6 +569,7 @@ main(void)
         cmocka_unit_test(items_stay_where_they_are),
         cmocka_unit_test(a_further_round_goes_on_or_drops_it),
         cmocka_unit_test(pictures_that_are_asked_with_are_mapped),
+        cmocka_unit_test(rounds_of_an_imported_network),
         cmocka_unit_test(what_it_cannot_learn_is_refused),
         cmocka_unit_test(an_interruption_changes_no_bit),
     };
