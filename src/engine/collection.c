@@ -438,6 +438,10 @@ create(struct engine *engine, const char *name, const char *body,
                 name, (long long)op.id, encoder_ref_get(ref) ? "own" : "none");
         }
     }
+    if (err == ERR_NOT_FOUND) {
+        err = fault_set(fault, ERR_INVALID, "/encoder",
+            "the encoder \"%.60s\" was deleted meanwhile", fixed.encoder);
+    }
     encoder_free(encoder);
     encoder_ref_less(ref);
     settings_fixed_release(&fixed);

@@ -8,6 +8,7 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -663,6 +664,70 @@ test_shared(void **state)
     engine_kit_close(&kit);
 }
 
+struct caller {
+    pthread_t thread;
+    struct engine_kit *kit;
+    enum err err;
+    struct fault fault;
+};
+
+static void *
+delete_mini(void *arg)
+{
+    struct caller *caller = arg;
+    caller->err =
+        engine_encoder_delete(caller->kit->engine, "mini", &caller->fault);
+    return NULL;
+}
+
+static void *
+make_of_mini(void *arg)
+{
+    struct caller *caller = arg;
+    struct engine_collection_info info;
+    bool created;
+    caller->err = put(caller->kit, "c", "{\"encoder\":\"mini\"}", &created,
+        &info, &caller->fault);
+    return NULL;
+}
+
+static enum err
+op_start_both(struct db *db, void *arg)
+{
+    static void *(*const calls[])(void *) = {delete_mini, make_of_mini};
+    struct caller *callers = arg;
+    (void)db;
+    for (size_t i = 0; i < 2; i++) {
+        if (pthread_create(&callers[i].thread, NULL, calls[i], &callers[i])) {
+            return ERR_NOMEM;
+        }
+        clock_sleep_ms(200); /* till it waits for the writer, which is here */
+    }
+    return OK;
+}
+
+/* An encoder that is deleted between its loading and the collection's row. */
+static void
+test_deleted_meanwhile(void **state)
+{
+    struct engine_kit kit;
+    struct caller callers[2] = {{.kit = &kit}, {.kit = &kit}};
+    (void)state;
+
+    engine_kit_open(&kit);
+    import(&kit, "mini", "seed 1");
+    assert_int_equal(store_run(kit.engine->store, op_start_both, callers), OK);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(pthread_join(callers[i].thread, NULL), 0);
+    }
+    assert_int_equal(callers[0].err, OK);
+    assert_int_equal(callers[1].err, ERR_INVALID);
+    assert_string_equal(callers[1].fault.pointer, "/encoder");
+    assert_non_null(strstr(callers[1].fault.detail, "\"mini\""));
+    check_store(&kit);
+    engine_kit_close(&kit);
+}
+
 /* ---- its lineage ----------------------------------------------------------
  */
 
@@ -924,6 +989,7 @@ main(int argc, char **argv)
         cmocka_unit_test(test_settings),
         cmocka_unit_test(test_put_again),
         cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_deleted_meanwhile),
         cmocka_unit_test(test_lineage),
         cmocka_unit_test(test_model),
         cmocka_unit_test(test_folder),
