@@ -99,6 +99,8 @@ struct train_opts {
     const char *label;
     const char *optimizer;
     const char *schedule;
+    const char *update;
+    long long layers;
     long long seed;
     long long batch;
     long long micro_batch;
@@ -116,7 +118,8 @@ struct train_opts {
     struct text_list views;
     struct text_list set;
 };
-static const struct train_opts train_defaults = {.seed = ARGS_INT_UNSET,
+static const struct train_opts train_defaults = {.layers = ARGS_INT_UNSET,
+    .seed = ARGS_INT_UNSET,
     .batch = ARGS_INT_UNSET,
     .micro_batch = ARGS_INT_UNSET,
     .queue = ARGS_INT_UNSET,
@@ -141,6 +144,10 @@ static const struct opt train_opts[] = {
         "infonce, symmetric, four_way, nt_xent, dcl, supcon"},
     {"label", 0, OPT_TEXT, TRAIN(label), "FIELD",
         "supcon: items of equal metadata FIELD are positives"},
+    {"update", 0, OPT_TEXT, TRAIN(update), "NAME",
+        "what learns: full, last (layers of an imported encoder), lora "
+        "(low-rank differences), adapter (a map of queries alone: seconds)"},
+    {"layers", 0, OPT_INT, TRAIN(layers), "N", "update last: how many"},
     {"batch", 0, OPT_INT, TRAIN(batch), "N", "examples in a step"},
     {"micro-batch", 0, OPT_INT, TRAIN(micro_batch), "N",
         "encoded at once: bounds memory, changes no result"},
@@ -184,8 +191,9 @@ static const struct {
     {"mechanism", OPT_TEXT, TRAIN(mechanism)}, {"loss", OPT_TEXT, TRAIN(loss)},
     {"label", OPT_TEXT, TRAIN(label)},
     {"optimizer", OPT_TEXT, TRAIN(optimizer)},
-    {"schedule", OPT_TEXT, TRAIN(schedule)}, {"seed", OPT_INT, TRAIN(seed)},
-    {"batch", OPT_INT, TRAIN(batch)},
+    {"schedule", OPT_TEXT, TRAIN(schedule)},
+    {"update", OPT_TEXT, TRAIN(update)}, {"layers", OPT_INT, TRAIN(layers)},
+    {"seed", OPT_INT, TRAIN(seed)}, {"batch", OPT_INT, TRAIN(batch)},
     {"micro_batch", OPT_INT, TRAIN(micro_batch)},
     {"queue", OPT_INT, TRAIN(queue)},
     {"bank_sample", OPT_INT, TRAIN(bank_sample)},
@@ -277,7 +285,8 @@ const struct command command_train = {.name = "train",
               "encoder.\n\n"
               "More options for --set: min_steps max_steps warmup weight_decay "
               "learn_temperature\ntoken_dropout feature_dropout char_noise "
-              "group_share replay metric margin\n",
+              "group_share replay metric margin lora.rank lora.alpha "
+              "lora.targets\n",
     .opts = train_opts,
     .n_opts = ARRAY_LEN(train_opts),
     .defaults = &train_defaults,

@@ -35,7 +35,7 @@
  * there, ERR_UNSUPPORTED (a model type, a tokenizer, a pooling that is not
  * known here; pytorch_model.bin without model.safetensors, with the command
  * that converts it), ERR_INVALID, ERR_CORRUPT, ERR_TOO_LARGE, ERR_IO,
- * ERR_NOMEM.
+ * ERR_FULL, ERR_NOMEM.
  */
 enum err published_import(struct encoder **out, const char *dir,
     struct buf *card, struct fault *fault) NODISCARD;
@@ -48,8 +48,8 @@ enum err published_import(struct encoder **out, const char *dir,
  *
  * transformer: all files above, config.json of its published type where it has
  * one; imported again it has the same fingerprint. ERR_UNSUPPORTED for what has
- * no published form (the other families), with the reason; ERR_IO, ERR_FULL,
- * ERR_NOMEM.
+ * no published form (the other families, adapters), with the reason; ERR_IO,
+ * ERR_FULL, ERR_NOMEM.
  */
 enum err published_export(const struct encoder *encoder, const char *dir,
     const char *name, const char *card, struct fault *fault) NODISCARD;

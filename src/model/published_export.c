@@ -428,6 +428,10 @@ published_export(const struct encoder *encoder, const char *dir,
 {
     const char *family = encoder_family(encoder);
 
+    if (encoder_adapter_const(encoder) != NULL)
+        return fault_set(fault, ERR_UNSUPPORTED, "",
+            "an adapter maps queries alone, which a published folder cannot "
+            "say: export the generation before it");
     if (strcmp(family, "transformer") == 0)
         return export_transformer(
             transformer_of(encoder), dir, name, card, fault);

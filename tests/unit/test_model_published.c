@@ -1151,6 +1151,18 @@ test_export_refused(void **state)
         assert_non_null(strstr(fault.detail, cases[i].why));
         encoder_free(encoder);
     }
+    size_t n;
+    struct encoder *adapted, *encoder;
+    struct fault fault = {0};
+    fresh();
+    free(make_weights(&tiny, NULL, &n));
+    encoder = import(dir);
+    assert_int_equal(encoder_with_adapter(&adapted, encoder), OK);
+    assert_int_equal(published_export(adapted, other, "x", NULL, &fault),
+        ERR_UNSUPPORTED);
+    assert_non_null(strstr(fault.detail, "adapter"));
+    encoder_free(adapted);
+    encoder_free(encoder);
 }
 
 /* A failed write, and every fortieth failing allocation. */

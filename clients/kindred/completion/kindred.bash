@@ -16,12 +16,12 @@ _kindred() {
     index) opts="$globals --id --title --text --meta --id-prefix --no-create --pictures --documents --input-side --grey --folder-field --format --heading --errors --show"; files=1 ;;
     search) opts="$globals --k --id --image --like --unlike --filter --min-cosine --min-probability --exact --explain --full --tsv"; files=1 ;;
     pairs) opts="$globals --anchor --positive --group --anchor-id --positive-text --format --heading --errors --show"; files=1 ;;
-    train) opts="$globals --pretext --mechanism --loss --label --batch --micro-batch --epochs --optimizer --lr --schedule --temperature --queue --momentum --bank-sample --hard-negatives --head-layers --head-dims --view --seed --force --set --follow" ;;
+    train) opts="$globals --pretext --mechanism --loss --label --update --layers --batch --micro-batch --epochs --optimizer --lr --schedule --temperature --queue --momentum --bank-sample --hard-negatives --head-layers --head-dims --view --seed --force --set --follow" ;;
     rollback) opts="$globals --no-wait" ;;
     promote) opts="$globals --no-wait" ;;
     jobs) opts="$globals --follow --cancel" ;;
     status) opts="$globals" ;;
-    eval) opts="$globals --name --use --keep --set --learn --rounds --train --limit --write --label --test-field --neighbours --vote-temperature"; files=1 ;;
+    eval) opts="$globals --name --use --keep --set --each-compute --learn --rounds --train --limit --write --label --test-field --neighbours --vote-temperature"; files=1 ;;
     views) opts="$globals --output --n --seed --set"; files=1 ;;
     embed) opts="$globals --model --dimensions" ;;
     export) opts="$globals --output --vectors --no-pairs --no-items"; files=1 ;;
