@@ -11,14 +11,18 @@
  *            on one tile in the first cache (0)
  *   pairs    of a training step (32), train  0: no training (1)
  *   length   only this one (0: 16, 32 and 128), threads  only so many (0)
+ *   mix      real texts instead: a file of their lengths in tokens, one a line
+ *            (make_lengths)
  *
  * A line is a length of all sequences and a way to compute: sentences/s,
  * GFLOP/s (linear layers and attention), the share of the peak in f32 of the
  * threads used, and with one thread the latency of one sequence. The ways take
  * turns, and figures are medians. A pair that trains is two sequences forward
- * and backward, with a gradient of noise. Figures of one thread are by the
- * processor time that it took, which a busy machine disturbs least; those of
- * two by the clock. bench_model_transformer.sh has PyTorch encode in turn.
+ * and backward, with a gradient of noise. Real texts are encoded once, in the
+ * file's order, as many at a time as have the tokens of a batch. Figures of one
+ * thread are by the processor time that it took, which a busy machine disturbs
+ * least; those of two by the clock. bench_model_transformer.sh has PyTorch do
+ * the same in turn.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +34,7 @@
 
 static double tokens = 4096, budget = 0.5, peak = 0, pairs = 32, train = 1,
               only_length = 0, only_threads = 0;
+static const char *mix;
 
 static const struct transformer_config minilm = {.layers = 6,
     .hidden = 384,
@@ -67,7 +72,9 @@ read_option(const char *arg)
             *options[i].to = strtod(strchr(arg, '=') + 1, NULL);
             return;
         }
-    die("arguments are KEY=VALUE");
+    if (strncmp(arg, "mix=", 4) != 0)
+        die("arguments are KEY=VALUE");
+    mix = arg + 4;
 }
 
 static int64_t
@@ -137,6 +144,45 @@ lengths(struct bench *b, size_t n, size_t L)
     for (size_t i = 0; i < n * L; i++)
         b->ids[i] = (uint32_t)rng_below(&rng, minilm.vocab);
     b->batch = (struct transformer_batch){b->ids, b->offsets, n};
+}
+
+/* The lengths of the file's texts; the caller frees. */
+static size_t *
+read_mix(size_t *n)
+{
+    FILE *file = fopen(mix, "r");
+    size_t *texts = NULL, length;
+
+    *n = 0;
+    while (file != NULL && fscanf(file, "%zu", &length) == 1) {
+        if (length < 1 || length > MIN(minilm.max_positions, (size_t)tokens))
+            die("a text is too short or too long");
+        if ((*n & (*n - 1)) == 0) /* a power of two: as many again */
+            texts = realloc(texts, MAX(2 * *n, 1) * sizeof *texts);
+        if (texts == NULL)
+            die("out of memory");
+        texts[(*n)++] = length;
+    }
+    if (*n == 0 || !feof(file))
+        die("mix: a file of numbers");
+    (void)fclose(file);
+    return texts;
+}
+
+/* A batch of the texts, as many as fit. */
+static void
+some_of(struct bench *b, const size_t *texts, size_t n)
+{
+    size_t *offsets = b->offsets, k = 0;
+    struct rng rng;
+
+    offsets[0] = 0;
+    for (; k < n && offsets[k] + texts[k] <= (size_t)tokens; k++)
+        offsets[k + 1] = offsets[k] + texts[k];
+    rng_seed(&rng, n);
+    for (size_t i = 0; i < offsets[k]; i++)
+        b->ids[i] = (uint32_t)rng_below(&rng, minilm.vocab);
+    b->batch = (struct transformer_batch){b->ids, offsets, k};
 }
 
 static void
@@ -270,6 +316,41 @@ bench_encode(struct bench *b, size_t threads, size_t L)
     }
 }
 
+/* Adds the seconds of the batch in each way to compute. */
+static void
+add_batch(struct bench *b, double took[COMPUTES])
+{
+    size_t threads = pool_threads(b->pool);
+
+    for (size_t c = 0; c < COMPUTES; c++) {
+        b->now = b->ready[c];
+        int64_t start = now_ns(threads);
+        encode(b);
+        took[c] += (double)(now_ns(threads) - start) * 1e-9;
+    }
+}
+
+static void
+bench_mix(struct bench *b, size_t threads, const size_t *texts, size_t n)
+{
+    double work = 0, warm[COMPUTES] = {0}, took[COMPUTES] = {0};
+
+    for (size_t i = 0; i < n; i++)
+        work += operations(&b->t, (double)texts[i]);
+    some_of(b, texts, n);
+    add_batch(b, warm);
+    for (size_t from = 0; from < n; from += b->batch.n) {
+        some_of(b, texts + from, n - from);
+        add_batch(b, took);
+    }
+    for (size_t c = 0; c < COMPUTES; c++)
+        printf("threads %zu mix %-4s: %7.1f texts/s, %5.1f GFLOP/s, %3.0f%% "
+               "of the peak, %.2f of f32\n",
+            threads, names[c], (double)n / took[c], work / took[c] * 1e-9,
+            work / took[c] * 1e-7 / (peak * (double)threads),
+            took[0] / took[c]);
+}
+
 static void
 bench_train(struct bench *b, size_t threads, size_t L)
 {
@@ -290,9 +371,12 @@ main(int argc, char **argv)
 {
     static const size_t all[] = {16, 32, 128};
     struct bench b = {.pool = NULL};
+    size_t *texts = NULL, n_texts = 0;
 
     for (int i = 1; i < argc; i++)
         read_option(argv[i]);
+    if (mix != NULL)
+        texts = read_mix(&n_texts);
     kern_init();
     open_bench(&b);
     if (!(peak > 0))
@@ -309,7 +393,9 @@ main(int argc, char **argv)
             continue;
         if (pool_new(&b.pool, threads, false) != OK)
             die("no threads");
-        for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        if (mix != NULL)
+            bench_mix(&b, threads, texts, n_texts);
+        for (size_t i = 0; i < ARRAY_LEN(all) && mix == NULL; i++) {
             if (only_length > 0 && (size_t)only_length != all[i])
                 continue;
             bench_encode(&b, threads, all[i]);
@@ -319,5 +405,6 @@ main(int argc, char **argv)
         }
         pool_free(b.pool);
     }
+    free(texts);
     return 0;
 }

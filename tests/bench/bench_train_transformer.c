@@ -1,7 +1,8 @@
 /*
  * bench_train_transformer.c - how fast a transformer of MiniLM's shape (6 x
  * 384, 12 heads, feed-forward 1,536, 30,522 words, random weights) learns, and
- * what memory that takes. peer_transformer.sh has PyTorch do the same in turn.
+ * what memory that takes. bench_model_transformer.sh has PyTorch do the same in
+ * turn.
  *
  * usage: bench_train_transformer [KEY=VALUE ...]
  *
