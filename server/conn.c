@@ -11,6 +11,7 @@
 
 #define SWEEP_MS 50
 #define BODY_STREAM_STEP 1024 /* bytes that prove that a stream is alive */
+#define LEAVING_MS 2000       /* for who still sends to see the answer */
 
 void
 conn_opened(void *cls, struct MHD_Connection *connection, void **context,
@@ -75,12 +76,11 @@ reason_of(int status)
     return status == 408   ? "Request Timeout"
            : status == 413 ? "Content Too Large"
            : status == 503 ? "Service Unavailable"
-                           : "Bad Request";
+                           : MHD_get_reason_phrase_for((unsigned)status);
 }
 
-/* The caller holds conns_lock, or is the connection's loop. */
-void
-conn_refuse(
+static void
+answer(
     struct conn *conn, int status, const char *detail, const char *request_id)
 {
     char text[1536];
@@ -98,8 +98,27 @@ conn_refuse(
     buf_release(&doc);
     if (n > 0 && (size_t)n < sizeof(text))
         (void)send(conn->fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void
+cut_off(struct conn *conn)
+{
     (void)shutdown(conn->fd, SHUT_RDWR);
     conn->cut = true;
+}
+
+void
+conn_leave(
+    struct conn *conn, int status, const char *detail, const char *request_id)
+{
+    pthread_mutex_lock(&conn->http->conns_lock);
+    if (!conn->cut) {
+        answer(conn, status, detail, request_id);
+        (void)shutdown(conn->fd, SHUT_WR);
+        conn->phase = CONN_LEAVING;
+        conn->deadline_ms = clock_mono_ms() + LEAVING_MS;
+    }
+    pthread_mutex_unlock(&conn->http->conns_lock);
 }
 
 /* The worker takes too long: answer for it. The caller holds conns_lock, so
@@ -133,11 +152,12 @@ enforce(struct conn *conn, int64_t now_ms)
     bool stream = conn->req && conn->req->intake;
     switch (conn->phase) {
     case CONN_HEADER:
-        conn_refuse(conn, 408, "the header did not come in time", NULL);
+        answer(conn, 408, "the header did not come in time", NULL);
+        cut_off(conn);
         break;
     case CONN_IDLE:
-        (void)shutdown(conn->fd, SHUT_RDWR);
-        conn->cut = true;
+    case CONN_LEAVING:
+        cut_off(conn);
         return;
     case CONN_BODY:
         /* Bytes that wait for us are not the client's slowness. */
@@ -147,7 +167,8 @@ enforce(struct conn *conn, int64_t now_ms)
             conn->deadline_ms = now_ms + config->body_deadline_ms;
             return;
         }
-        conn_refuse(conn, 408, "the body did not come in time", conn->req->id);
+        answer(conn, 408, "the body did not come in time", conn->req->id);
+        cut_off(conn);
         conn->req->status_sent = 408;
         break;
     case CONN_WORK:
@@ -157,8 +178,7 @@ enforce(struct conn *conn, int64_t now_ms)
         conn_overrun(conn->req);
         break;
     case CONN_REPLY:
-        (void)shutdown(conn->fd, SHUT_RDWR);
-        conn->cut = true;
+        cut_off(conn);
         break;
     }
     atomic_fetch_add(&http->n_deadlines, 1);
@@ -186,8 +206,7 @@ conn_sweep(void *arg)
             if (now_ms >= conn->deadline_ms) {
                 enforce(conn, now_ms);
             } else if (draining && conn->phase == CONN_IDLE) {
-                (void)shutdown(conn->fd, SHUT_RDWR);
-                conn->cut = true;
+                cut_off(conn);
             }
         }
     }

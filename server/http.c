@@ -483,17 +483,12 @@ request_body(struct request *req, const char *bytes, size_t *n)
     if (!req->intake) /* its own accounts are the worker's */
         http_unreserve(req, req->reserved_bytes);
     req->discarded += taken;
-    if (req->discarded > DISCARD_BYTES_MAX) {
-        int status = req->reply.status ? req->reply.status : 413;
-        pthread_mutex_lock(&req->conn->http->conns_lock);
-        if (!req->conn->cut)
-            conn_refuse(req->conn, status,
-                req->reply.refusal ? req->reply.refusal
-                                   : "the body is over the limit",
-                req->id);
-        pthread_mutex_unlock(&req->conn->http->conns_lock);
-        req->status_sent = status;
-        return MHD_NO;
+    if (req->discarded > DISCARD_BYTES_MAX && req->status_sent == 0) {
+        req->status_sent = req->reply.status ? req->reply.status : 413;
+        conn_leave(req->conn, req->status_sent,
+            req->reply.refusal ? req->reply.refusal
+                               : "the body is over the limit",
+            req->id);
     }
     return MHD_YES;
 }

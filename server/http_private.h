@@ -16,7 +16,8 @@ enum conn_phase {
     CONN_IDLE,   /* between requests */
     CONN_BODY,
     CONN_WORK,
-    CONN_REPLY
+    CONN_REPLY,
+    CONN_LEAVING /* answered; the rest of its body is thrown away */
 };
 
 /*
@@ -65,9 +66,11 @@ void conn_opened(void *cls, struct MHD_Connection *connection, void **context,
     enum MHD_ConnectionNotificationCode code);
 void conn_phase_set(struct conn *conn, enum conn_phase phase, int64_t for_ms,
     struct request *req);
-/* Write a problem document to the socket, past the library, and shut it down:
-   the only way to answer while the library still reads a body. */
-void conn_refuse(
+/* Write a problem document to the socket, past the library: the only way to
+   answer while the library still reads a body. Then nothing more is written,
+   and reading goes on for a moment: a client that is cut off while it sends
+   sees a broken pipe and not the answer. */
+void conn_leave(
     struct conn *conn, int status, const char *detail, const char *request_id);
 /* A worker takes too long: let the loop answer for it. The caller holds
    conns_lock. */

@@ -15,6 +15,8 @@
 #include <string.h>
 
 #include <dirent.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -301,6 +303,34 @@ test_import(void **state)
         kit_send(daemon, "DELETE", PATH_OF("other"), NULL), 404, "other");
 }
 
+/* A body of one chunk that is sent to its end, whatever is answered meanwhile;
+   then the answer. */
+static char *
+send_all(const char *path, size_t len)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET};
+    char head[256], piece[65536] = "", *text = calloc(1, 65536);
+    size_t at = 0;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    to.sin_port = htons((uint16_t)daemon->port);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(
+        connect(fd, (const struct sockaddr *)(const void *)&to, sizeof(to)), 0);
+    int n = snprintf(head, sizeof(head),
+        "PUT %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: "
+        "application/x-tar\r\nTransfer-Encoding: chunked\r\n\r\n%zx\r\n",
+        path, daemon->port, len);
+    assert_int_equal(send(fd, head, (size_t)n, MSG_NOSIGNAL), n);
+    for (ssize_t sent; at < len; at += (size_t)sent) {
+        sent = send(fd, piece, MIN(sizeof(piece), len - at), MSG_NOSIGNAL);
+        if (sent <= 0)
+            fail_msg("cut off after %zu bytes of %zu", at, len);
+    }
+    (void)recv(fd, text, 65535, MSG_WAITALL);
+    close(fd);
+    return text;
+}
+
 /* ---- what is refused ------------------------------------------------------
  */
 
@@ -427,6 +457,12 @@ test_limits(void **state)
     over.len = 30000; /* the rest of a tar is thrown away as tar does */
     assert_status(send_tar("tiny", &over, true), 200);
     buf_release(&over);
+
+    /* Who does not read before all is sent sees the answer, not its end. */
+    char *text = send_all("/v1/admin/encoders/tiny", 16 << 20);
+    assert_int_equal(strncmp(text, "HTTP/1.1 413 ", 13), 0);
+    assert_non_null(strstr(text, "30000"));
+    free(text);
 
     /* A body that does not come is given up, with all that came. */
     char head[256];
