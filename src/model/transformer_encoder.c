@@ -173,6 +173,28 @@ read_text(struct transformer_tokens *tokens,
     return OK;
 }
 
+static bool
+is_space(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+/* Without the white space around it: where a template leaves a line break, a
+   tokenizer that keeps white space would see a token of it. */
+static struct encoder_input
+trimmed(const struct encoder_input *input)
+{
+    struct encoder_input t = *input;
+
+    while (t.len > 0 && is_space(t.text[0])) {
+        t.text++;
+        t.len--;
+    }
+    while (t.len > 0 && is_space(t.text[t.len - 1]))
+        t.len--;
+    return t;
+}
+
 enum err
 transformer_tokens_read(struct transformer_tokens *tokens,
     const struct transformer_encoder *e, const struct encoder_input *inputs,
@@ -184,8 +206,9 @@ transformer_tokens_read(struct transformer_tokens *tokens,
     if (err == OK)
         tokens->offsets[0] = 0;
     for (size_t i = 0; i < n && err == OK; i++) {
-        err = read_text(
-            tokens, e, &inputs[i], noise, info == NULL ? NULL : &info[i]);
+        struct encoder_input input = trimmed(&inputs[i]);
+        err =
+            read_text(tokens, e, &input, noise, info == NULL ? NULL : &info[i]);
         tokens->offsets[i + 1] = tokens->n_ids;
     }
     return err;

@@ -2,9 +2,9 @@
  * transformer_encoder.h - texts by a published transformer: its tokenizer, its
  * prefixes, its network (transformer.h), as a family of encoders.
  *
- * A text is the prefix of its side (a query's or an item's) and the text, cut
- * to max_tokens with the special tokens. A text without any token of its own
- * has the zero vector, as in every family.
+ * A text is the prefix of its side (a query's or an item's) and the text
+ * without the white space around it, cut to max_tokens with the special tokens.
+ * A text without any token of its own has the zero vector, as in every family.
  *
  * Settings, those with * are required:
  *

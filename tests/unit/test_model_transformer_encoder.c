@@ -129,6 +129,9 @@ test_prefix_meets_text(void **state)
     assert_int_equal(info.n_tokens, 3);
     (void)encode(bare, text_of("green"), want);
     assert_memory_equal(out, want, sizeof want);
+    /* the white space around a text is none of it */
+    (void)encode(with, text_of("\n\t en \r\n"), out);
+    assert_memory_equal(out, want, sizeof want);
     encoder_free(with);
     encoder_free(bare);
 }
