@@ -141,6 +141,11 @@ make_from(struct encoder **out, const struct encoder_source *source,
             out, source->family, source->config_json, reader, n, fault);
     }
     weights_close(reader);
+    if (err == ERR_CORRUPT && fault && fault->err != err) {
+        err = fault_set(fault, err, "",
+            "the weights of the imported encoder %lld are damaged",
+            (long long)source->imported);
+    }
     return err;
 }
 

@@ -66,8 +66,7 @@ const struct encoder *encoder_ref_get(const struct encoder_ref *ref);
 size_t encoder_registry_bytes(struct encoder_registry *registry);
 bool encoder_ref_is_shared(const struct encoder_ref *ref);
 
-/* An encoder from n bytes of weights as the file has them. Does not compare
-   them with their checksum: the space's fingerprint tells. */
+/* An encoder from n bytes of weights as the file has them. */
 enum err encoder_read_weights(struct encoder **out, const char *family,
     const char *config_json, struct weights_reader *reader, uint64_t n,
     struct fault *fault) NODISCARD;

@@ -67,7 +67,8 @@ enum err encoders_delete(
     struct db *db, int64_t id, int64_t *collection) NODISCARD;
 
 /* As weights_create, weights_open and weights_read, of an encoder's row id;
-   ERR_CONFLICT for the first unless it is partial. */
+   ERR_CONFLICT for the first unless it is partial. The reader compares the
+   bytes with their checksum: ERR_CORRUPT for the last of damaged ones. */
 enum err encoder_weights_create(struct weights_writer **out,
     struct store *store, int64_t encoder_id) NODISCARD;
 enum err encoder_weights_open(struct weights_reader **out, struct store *store,

@@ -33,7 +33,8 @@ const struct weights_table weights_of_encoders = {
                  " ON CONFLICT (key) DO UPDATE SET bytes = excluded.bytes",
     .get_chunk = "SELECT bytes FROM encoder_weights WHERE key = ?1",
     .delete_chunks =
-        "DELETE FROM encoder_weights WHERE key >= ?1 AND key <= ?2"};
+        "DELETE FROM encoder_weights WHERE key >= ?1 AND key <= ?2",
+    .checked = true};
 
 struct weights_writer {
     struct store *store;
@@ -404,8 +405,9 @@ struct weights_reader {
     const struct weights_table *table;
     int64_t id;
     struct facts facts;
-    int64_t chunk;  /* the next one to fetch */
-    size_t at, len; /* within bytes */
+    struct sha256 sha; /* of the chunks so far, if they are checked */
+    int64_t chunk;     /* the next one to fetch */
+    size_t at, len;    /* within bytes */
     unsigned char bytes[WEIGHTS_CHUNK_BYTES];
 };
 
@@ -424,6 +426,7 @@ weights_open_in(struct weights_reader **out, struct store *store,
     reader->id = id;
     reader->chunk = 0;
     reader->at = reader->len = 0;
+    sha256_start(&reader->sha);
     err = fetch_facts(store, table, id, &reader->facts);
     if (err != OK) {
         mem_free(reader);
@@ -442,6 +445,40 @@ weights_open(struct weights_reader **out, struct store *store,
         out, store, &weights_of_generations, generation_id, n_bytes);
 }
 
+/* The next chunk into bytes; damage is told before the last is given. */
+static enum err
+take_chunk(struct weights_reader *reader)
+{
+    int64_t n_chunks = count_chunks(reader->facts.n_bytes);
+    uint8_t sha256[SHA256_BYTES];
+    enum err err;
+
+    if (reader->chunk == n_chunks) {
+        return ERR_CORRUPT;
+    }
+    err = fetch_chunk(reader->store, reader->table, reader->id, reader->chunk,
+        &reader->facts, reader->bytes);
+    if (err != OK) {
+        return err;
+    }
+    reader->len = chunk_size(reader->facts.n_bytes, reader->chunk);
+    reader->at = 0;
+    reader->chunk++;
+    if (!reader->table->checked) {
+        return OK;
+    }
+    sha256_add(&reader->sha, reader->bytes, reader->len);
+    if (reader->chunk < n_chunks) {
+        return OK;
+    }
+    sha256_finish(&reader->sha, sha256);
+    if (memcmp(sha256, reader->facts.sha256, SHA256_BYTES) != 0) {
+        reader->len = 0;
+        return ERR_CORRUPT;
+    }
+    return OK;
+}
+
 enum err
 weights_next(struct weights_reader *reader, void *out, size_t n)
 {
@@ -449,17 +486,10 @@ weights_next(struct weights_reader *reader, void *out, size_t n)
 
     while (n > 0) {
         if (reader->at == reader->len) {
-            if (reader->chunk == count_chunks(reader->facts.n_bytes)) {
-                return ERR_CORRUPT;
-            }
-            enum err err = fetch_chunk(reader->store, reader->table, reader->id,
-                reader->chunk, &reader->facts, reader->bytes);
+            enum err err = take_chunk(reader);
             if (err != OK) {
                 return err;
             }
-            reader->len = chunk_size(reader->facts.n_bytes, reader->chunk);
-            reader->at = 0;
-            reader->chunk++;
         }
         size_t step = MIN(n, reader->len - reader->at);
         memcpy(to, reader->bytes + reader->at, step);

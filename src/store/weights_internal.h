@@ -22,6 +22,7 @@ struct weights_table {
     const char *put_chunk;    /* ?2 bytes */
     const char *get_chunk;
     const char *delete_chunks; /* keys ?1 to ?2 */
+    bool checked; /* readers compare the checksum: nobody else would */
 };
 extern const struct weights_table weights_of_generations;
 extern const struct weights_table weights_of_encoders;

@@ -424,6 +424,28 @@ test_references(void **state)
 
 /* ---- the file ------------------------------------------------------------ */
 
+#define FLIPPED "UPDATE encoder_weights SET bytes = x'77656967687474'"
+
+/* A wrong bit does not get into an encoder. */
+static void
+test_damaged(void **state)
+{
+    struct weights_reader *reader = NULL;
+    char bytes[7];
+    uint64_t n = 0;
+    struct kit kit;
+    (void)state;
+
+    kit_open(&kit, NULL);
+    int64_t id = import(&kit, "e5");
+    ask(&kit, FLIPPED);
+    assert_int_equal(encoder_weights_open(&reader, kit.store, id, &n), OK);
+    assert_int_equal(n, sizeof(bytes));
+    assert_int_equal(weights_next(reader, bytes, n), ERR_CORRUPT);
+    weights_close(reader);
+    kit_close(&kit);
+}
+
 static void
 test_check_finds(void **state)
 {
@@ -433,8 +455,7 @@ test_check_finds(void **state)
         {"UPDATE encoder_weights SET bytes = x'61'",
             "UPDATE encoder_weights SET bytes = x'77656967687473'",
             "weights of encoder 1"},
-        {"UPDATE encoder_weights SET bytes = x'77656967687474'",
-            "UPDATE encoder_weights SET bytes = x'77656967687473'",
+        {FLIPPED, "UPDATE encoder_weights SET bytes = x'77656967687473'",
             "weights of encoder 1"},
         {"INSERT INTO encoder_weights VALUES (77 << 20, x'61')",
             "DELETE FROM encoder_weights WHERE key = 77 << 20",
@@ -561,6 +582,7 @@ main(void)
         cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_partial),
         cmocka_unit_test(test_references),
+        cmocka_unit_test(test_damaged),
         cmocka_unit_test(test_check_finds),
         cmocka_unit_test(test_backup),
         cmocka_unit_test(test_from_version_2),
