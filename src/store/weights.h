@@ -57,8 +57,8 @@ enum err weights_read(struct store *store, int64_t generation_id,
     weights_chunk_fn *fn, void *ctx) NODISCARD;
 
 /*
- * A reader that gives the bytes piece by piece and does not compare them with
- * their checksum: for a caller that knows them by a fingerprint of its own.
+ * A reader that gives the bytes piece by piece and does not compare those of a
+ * generation with their checksum: for a caller that knows them by a fingerprint of its own.
  * Errors as of weights_read; weights_next gives exactly n bytes or ERR_CORRUPT
  * past the end.
  */
