@@ -353,8 +353,9 @@ test_tokenize(void **state)
 
 static const char *const corpus[] = {"the cat eats", "big house and small tree",
     "", "cold river under old stone with fish", "zz", "dogs jumping", "a bird",
-    "the new red fish walked on a warm stone . not the old blue one , with the "
-    "cat and the dog under the tree"};
+    ("the new red fish walked on a warm stone . not the old blue one , with "
+     "the "
+     "cat and the dog under the tree")};
 
 enum { N_CORPUS = ARRAY_LEN(corpus) };
 
