@@ -58,9 +58,9 @@ enum err weights_read(struct store *store, int64_t generation_id,
 
 /*
  * A reader that gives the bytes piece by piece and does not compare those of a
- * generation with their checksum: for a caller that knows them by a fingerprint of its own.
- * Errors as of weights_read; weights_next gives exactly n bytes or ERR_CORRUPT
- * past the end.
+ * generation with their checksum: for a caller that knows them by a fingerprint
+ * of its own. Errors as of weights_read; weights_next gives exactly n bytes or
+ * ERR_CORRUPT past the end.
  */
 struct weights_reader;
 enum err weights_open(struct weights_reader **out, struct store *store,

@@ -283,7 +283,7 @@ other_pictures(void **state)
 {
     struct encoder *e = make_trained();
     struct image large, fitted;
-    struct encoder_input in[2];
+    struct encoder_input in[2] = {{.image = &large}, {.image = &fitted}};
     struct rng rng;
     float out[2 * DIMS];
     (void)state;
@@ -294,8 +294,6 @@ other_pictures(void **state)
     for (size_t i = 0; i < 90 * 60 * 3; i++)
         large.pixels[i] = (uint8_t)(rng_below(&rng, 50) + i / 100 % 200);
     image_fit(fitted.pixels, 28, 1, &large);
-    in[0].image = &large;
-    in[1].image = &fitted;
     assert_int_equal(encoder_encode(e, in, 2, out, NULL, NULL), OK);
     assert_memory_equal(out, out + DIMS, DIMS * sizeof *out);
     image_release(&large);
@@ -562,7 +560,8 @@ memory_does_not_grow(void **state)
     assert_int_equal(encoder_tape_new(&tape, e), OK);
     assert_int_equal(encoder_grads_new(&grads, e), OK);
     assert_int_equal(train_once(e, tape, grads, N), OK);
-    assert_int_equal(encoder_tape_bytes(tape), N * encoder_tape_input_bytes(e, NULL));
+    assert_int_equal(
+        encoder_tape_bytes(tape), N * encoder_tape_input_bytes(e, NULL));
     (void)alloc_fail_at(1000000);
     for (size_t n = 0; n <= N; n++)
         assert_int_equal(train_once(e, tape, grads, n), OK);
