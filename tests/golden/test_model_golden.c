@@ -69,7 +69,7 @@ check_network(const char *config, const double *vectors, size_t n_vectors,
             images[i].pixels[j] =
                 (uint8_t)((at * 31 + at / 7 * 3 + at / 300 * 11) % 256);
         }
-        inputs[i].image = &images[i];
+        inputs[i] = (struct encoder_input){.image = &images[i]};
     }
     float *z = mem_calloc(N * D, sizeof *z), *d = mem_calloc(N * D, sizeof *d);
     for (size_t i = 0; i < N * D; i++)
