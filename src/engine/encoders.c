@@ -182,25 +182,11 @@ run_discard(struct db *db, void *arg)
 }
 
 static enum err
-write_piece(void *arg, const void *bytes, size_t n)
-{
-    return weights_add(arg, bytes, n);
-}
-
-static enum err
 save(struct store *store, int64_t id, const struct encoder *encoder)
 {
     struct weights_writer *writer;
     enum err err = encoder_weights_create(&writer, store, id);
-    if (err) {
-        return err;
-    }
-    err = encoder_save(encoder, write_piece, writer);
-    if (err) {
-        weights_abort(writer);
-        return err;
-    }
-    return weights_finish(writer, NULL);
+    return err ? err : save_encoder(writer, encoder);
 }
 
 static enum err

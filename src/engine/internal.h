@@ -42,6 +42,7 @@ struct batcher;
 struct impressions;
 struct keeper;
 struct picture_gate;
+struct weights_writer;
 
 #define TEMPERATURE_START 0.05 /* of an untrained generation */
 #define SMALL_ARENA_BYTES ((size_t)4 << 20)
@@ -179,6 +180,9 @@ enum err load_snapshot(struct collection *c, int64_t generation,
    is external. */
 enum err load_encoder(struct engine *engine, const struct generation_row *row,
     struct encoder_ref **out, struct fault *fault) NODISCARD;
+/* An encoder through a writer that was just created; ends it in any case. */
+enum err save_encoder(
+    struct weights_writer *writer, const struct encoder *encoder) NODISCARD;
 
 /* Item numbers with their ordinals, by number. */
 struct item_map {

@@ -186,20 +186,23 @@ write_weights(void *arg, const void *bytes, size_t n)
     return weights_add(arg, bytes, n);
 }
 
-static enum err
-save_weights(struct store *store, int64_t id, const struct encoder *encoder)
+enum err
+save_encoder(struct weights_writer *writer, const struct encoder *encoder)
 {
-    struct weights_writer *writer;
-    enum err err = weights_create(&writer, store, id);
-    if (err) {
-        return err;
-    }
-    err = encoder_save(encoder, write_weights, writer);
+    enum err err = encoder_save(encoder, write_weights, writer);
     if (err) {
         weights_abort(writer);
         return err;
     }
     return weights_finish(writer, NULL);
+}
+
+static enum err
+save_weights(struct store *store, int64_t id, const struct encoder *encoder)
+{
+    struct weights_writer *writer;
+    enum err err = weights_create(&writer, store, id);
+    return err ? err : save_encoder(writer, encoder);
 }
 
 static enum err discard_locked(struct collection *c, int64_t generation,

@@ -16,6 +16,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kern/kern_codes_avx2.h"
 #include "kern/kern_exp_avx2.h"
 
 /* --- reductions ----------------------------------------------------------- */
@@ -370,26 +371,6 @@ exp_shift(float *x, float shift, size_t n)
 /* --- the scan ------------------------------------------------------------- */
 
 #define Q_TILE 5
-
-/* acc += v in 16 bits, spelt out: from intrinsics gcc 12 gathers all products
-   of an unrolled loop before it adds any, and spills them. */
-#define ADD_16(acc, v)                                                         \
-    __asm__ volatile("vpaddw %1, %0, %0" : "+x"(acc) : "x"(v))
-
-static __m256i
-load_si(const uint8_t *p)
-{
-    return _mm256_loadu_si256((const __m256i *)(const void *)p);
-}
-
-static __m256i
-broadcast_4(const uint8_t *p)
-{
-    int32_t v;
-
-    memcpy(&v, p, 4);
-    return _mm256_set1_epi32(v);
-}
 
 /* One block of 16 rows by q queries: inlined with q constant, so that the
    arrays are registers. A cache line of `ahead` is fetched for each of the

@@ -14,29 +14,11 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "kern/kern_codes_avx2.h"
+
 #define LANES 8
 #define TILE 6
 #define STEP 4 /* dims */
-
-/* acc += v in 16 bits, spelt out: from intrinsics gcc 12 gathers the products
-   of a step before it adds any, and spills them. */
-#define ADD_16(acc, v)                                                         \
-    __asm__ volatile("vpaddw %1, %0, %0" : "+x"(acc) : "x"(v))
-
-static __m256i
-load_si(const uint8_t *p)
-{
-    return _mm256_loadu_si256((const __m256i *)(const void *)p);
-}
-
-static __m256i
-broadcast_4(const uint8_t *p)
-{
-    int32_t v;
-
-    memcpy(&v, p, 4);
-    return _mm256_set1_epi32(v);
-}
 
 /* --- rows ----------------------------------------------------------------- */
 
